@@ -1,0 +1,33 @@
+//! Names of message headers. Values are ASCII.
+
+/// On `raw`: the reading's id, `<thing>:<key>`.
+pub const ID: &str = "Telltale-Id";
+/// On `raw`: whose credential brought it.
+pub const PUBLISHER: &str = "Telltale-Publisher";
+/// On `raw`: when the bridge took it, RFC 3339.
+pub const RECEIVED: &str = "Telltale-Received";
+/// On `raw`: how it came in (`http`, `mqtt`, ...).
+pub const PROTOCOL: &str = "Telltale-Protocol";
+/// On `raw`: `1` where the credential may bring readings of any age.
+pub const BACKFILL: &str = "Telltale-Backfill";
+/// On `raw`: HMAC-SHA256 over the headers above, the subject and the payload, lower-case hex.
+pub const SEAL: &str = "Telltale-Seal";
+/// From `valid` on: one `<stage>;<attempt>;<start us>;<end us>` for each stage, comma-separated, appended by the runtime.
+pub const HOPS: &str = "Telltale-Hops";
+/// On `redo`: the subject that the message had.
+pub const ORIGINAL_SUBJECT: &str = "Telltale-Original-Subject";
+/// On `redo`: the RAW sequence that the message stems from, where it stems from one.
+pub const ORIGINAL_RAWSEQ: &str = "Telltale-Original-Rawseq";
+/// On `redo`: when the original was stored by the broker, RFC 3339.
+pub const ORIGINAL_TIME: &str = "Telltale-Original-Time";
+/// The media type of the payload.
+pub const CONTENT_TYPE: &str = "Content-Type";
+/// W3C Trace Context of this hop.
+pub const TRACEPARENT: &str = "traceparent";
+/// JetStream's duplicate suppression; never on `raw`.
+pub const MSG_ID: &str = "Nats-Msg-Id";
+
+/// `Content-Type` of one envelope.
+pub const CLOUDEVENT: &str = "application/cloudevents+json";
+/// `Content-Type` of a pack of envelopes.
+pub const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
