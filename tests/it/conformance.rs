@@ -1,0 +1,1 @@
+//! What every worker must do, whatever it is for.

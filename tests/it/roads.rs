@@ -1,0 +1,1 @@
+//! Streams, durables, rights and publishing against a real nats-server.

@@ -1,0 +1,1 @@
+//! Up, down, and processes that are killed.

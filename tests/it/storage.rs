@@ -1,0 +1,1 @@
+//! The store worker and the SQL schema against a real PostgreSQL.
