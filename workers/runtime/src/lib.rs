@@ -5,6 +5,7 @@
 
 pub mod delivery;
 pub mod lane;
+pub mod things;
 pub mod verdict;
 pub mod worker;
 
