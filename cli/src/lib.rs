@@ -1,3 +1,4 @@
-//! See DESIGN.
+//! The command line, and the library that starts a stack.
 
+pub mod commands;
 pub mod migrate;
