@@ -10,7 +10,8 @@ pub const TOKEN_MAX: usize = 64;
 pub const PACK: &str = "_pack";
 
 /// The family of a subject, its first token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Lane {
     /// `raw.<site>.<thing>`: bytes as the device sent them.
     Raw,
@@ -293,9 +294,8 @@ impl Subject {
             .next()
             .and_then(Lane::of_word)
             .ok_or_else(|| SubjectError::Lane(short()))?;
-        let (site, thing) = match (tokens.next(), tokens.next()) {
-            (Some(site), Some(thing)) => (site, thing),
-            _ => return Err(SubjectError::Shape(short())),
+        let (Some(site), Some(thing)) = (tokens.next(), tokens.next()) else {
+            return Err(SubjectError::Shape(short()));
         };
         let name = tokens.next();
         if tokens.next().is_some() || name.is_some() != lane.has_name() {

@@ -1,0 +1,270 @@
+//! What a worker says of itself: everything that it needs of the broker, and nothing more.
+//!
+//! `<binary> --manifest` prints it from the worker's types; in another language it is written by hand.
+use crate::{
+    Lane, Name,
+    subject::{REDO_STREAM, redo},
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Longest name of a worker.
+const NAME_MAX: usize = 32;
+/// Names of identities that are no workers.
+pub const RESERVED: [&str; 3] = ["operator", "client", "bridge"];
+
+/// A worker's needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Its name: durable, user and last part of `source`. Lower-case letters, digits and `-`.
+    pub name: String,
+    /// The lanes that it reads.
+    #[serde(default)]
+    pub inputs: Vec<Lane>,
+    /// The lanes that it writes.
+    #[serde(default)]
+    pub outputs: Vec<Lane>,
+    /// The events that it may raise.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// The commands that it may give.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// The buckets that it reads.
+    #[serde(default)]
+    pub buckets: Vec<String>,
+    /// The SQL views that it brings.
+    #[serde(default)]
+    pub sql: Vec<String>,
+    /// How its messages are delivered.
+    #[serde(default)]
+    pub consumer: Consumer,
+    /// The operations that it answers under `api.<site>.<name>`.
+    #[serde(default)]
+    pub api: Vec<String>,
+}
+
+/// How messages are delivered to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Consumer {
+    /// Seconds after which the broker delivers again what was not acknowledged.
+    pub ack_wait_s: u64,
+    /// Most messages that all copies together may hold unacknowledged.
+    pub max_ack_pending: u32,
+    /// Attempts after which the runtime quarantines.
+    pub attempts_max: u32,
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Self {
+            ack_wait_s: 30,
+            max_ack_pending: 2_000,
+            attempts_max: 5,
+        }
+    }
+}
+
+/// Why a text is no manifest, or a manifest asks for what cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not the JSON of a manifest.
+    #[error("not a worker's manifest")]
+    Malformed(#[source] serde_json::Error),
+    /// The name cannot be that of a user and of a durable.
+    #[error("`{0}` is no name for a worker: 1 to 32 lower-case letters, digits and `-`, a letter first")]
+    Name(String),
+    /// The name is that of an identity of ours.
+    #[error("`{0}` is the name of one of our own identities")]
+    Reserved(String),
+    /// A name in `events`, `commands` or `api` cannot stand in a subject.
+    #[error("in the manifest of `{worker}`")]
+    Token {
+        /// Whose manifest.
+        worker: String,
+        /// What is wrong with the name.
+        #[source]
+        source: crate::subject::NameError,
+    },
+    /// Names without the lane that they would be written to.
+    #[error("`{worker}` names {what}, but `{lane}` is not among its outputs")]
+    Unwritten {
+        /// Whose manifest.
+        worker: String,
+        /// `events` or `commands`.
+        what: &'static str,
+        /// The lane.
+        lane: Lane,
+    },
+    /// A limit that is nothing.
+    #[error("`{worker}` sets consumer.{field} to 0")]
+    Zero {
+        /// Whose manifest.
+        worker: String,
+        /// Which.
+        field: &'static str,
+    },
+}
+
+/// A durable consumer that a worker needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Durable {
+    /// The stream that it reads.
+    pub stream: &'static str,
+    /// Its name, the worker's.
+    pub name: String,
+    /// What it reads of the stream.
+    pub filters: Vec<String>,
+    /// After how long the broker delivers again.
+    pub ack_wait: Duration,
+    /// Most that is unacknowledged.
+    pub max_ack_pending: u32,
+}
+
+impl Manifest {
+    /// Reads and checks one.
+    pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = serde_json::from_slice(json).map_err(ManifestError::Malformed)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Whether it asks only for what can be given.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if self.name.len() > NAME_MAX
+            || !self.name.starts_with(|first: char| first.is_ascii_lowercase())
+            || !self.name.bytes().all(legal)
+        {
+            return Err(ManifestError::Name(self.name.chars().take(80).collect()));
+        }
+        if RESERVED.contains(&self.name.as_str()) {
+            return Err(ManifestError::Reserved(self.name.clone()));
+        }
+        for name in self.events.iter().chain(&self.commands).chain(&self.api) {
+            Name::new(name).map_err(|source| ManifestError::Token {
+                worker: self.name.clone(),
+                source,
+            })?;
+        }
+        for (what, names, lane) in [
+            ("events", &self.events, Lane::Event),
+            ("commands", &self.commands, Lane::Command),
+        ] {
+            if !names.is_empty() && !self.outputs.contains(&lane) {
+                return Err(ManifestError::Unwritten {
+                    worker: self.name.clone(),
+                    what,
+                    lane,
+                });
+            }
+        }
+        let limits = [
+            ("ack_wait_s", self.consumer.ack_wait_s),
+            ("max_ack_pending", self.consumer.max_ack_pending.into()),
+            ("attempts_max", self.consumer.attempts_max.into()),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == 0) {
+            Some((field, _)) => Err(ManifestError::Zero {
+                worker: self.name.clone(),
+                field,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The durables that it needs: one on each stream that it reads, and one on REDO.
+    pub fn durables(&self) -> Vec<Durable> {
+        let ack_wait = Duration::from_secs(self.consumer.ack_wait_s);
+        let mut durables: Vec<Durable> = Vec::new();
+        for lane in &self.inputs {
+            let filter = lane.filter();
+            match durables
+                .iter_mut()
+                .find(|durable| durable.stream == lane.stream())
+            {
+                Some(durable) if durable.filters.contains(&filter) => {}
+                Some(durable) => durable.filters.push(filter),
+                None => durables.push(Durable {
+                    stream: lane.stream(),
+                    name: self.name.clone(),
+                    filters: vec![filter],
+                    ack_wait,
+                    max_ack_pending: self.consumer.max_ack_pending,
+                }),
+            }
+        }
+        if let Ok(name) = Name::new(&self.name) {
+            durables.push(Durable {
+                stream: REDO_STREAM,
+                name: self.name.clone(),
+                filters: vec![redo(&name)],
+                ack_wait,
+                // What may have killed the process is handled strictly by itself.
+                max_ack_pending: 1,
+            });
+        }
+        durables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OVER_LIMIT: &str = r#"{"name":"over-limit","inputs":["annotated"],"outputs":["event"],
+        "events":["over_limit"],"commands":[],"buckets":[],"sql":[],
+        "consumer":{"ack_wait_s":30,"max_ack_pending":2000,"attempts_max":5}}"#;
+
+    #[test]
+    fn the_manifest_of_the_design_is_read() {
+        let manifest = Manifest::parse(OVER_LIMIT.as_bytes()).unwrap();
+        assert_eq!(manifest.inputs, [Lane::Annotated]);
+        assert_eq!(manifest.consumer, Consumer::default());
+    }
+
+    #[test]
+    fn a_worker_has_one_durable_on_each_stream_and_one_on_redo() {
+        let manifest = Manifest::parse(
+            br#"{"name":"store","inputs":["annotated","derived","event","outcome","annotated"]}"#,
+        )
+        .unwrap();
+        let found: Vec<_> = manifest
+            .durables()
+            .into_iter()
+            .map(|durable| (durable.stream, durable.filters, durable.max_ack_pending))
+            .collect();
+        let filters = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            found,
+            [
+                ("READINGS", filters(&["annotated.>", "derived.>"]), 2_000),
+                ("EVENTS", filters(&["event.>", "outcome.>"]), 2_000),
+                ("REDO", filters(&["redo.store"]), 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for wrong in [
+            r"{}",
+            r#"{"name":""}"#,
+            r#"{"name":"Store"}"#,
+            r#"{"name":"a.b"}"#,
+            r#"{"name":"-a"}"#,
+            r#"{"name":"bridge"}"#,
+            r#"{"name":"operator"}"#,
+            r#"{"name":"x","inputs":["readings"]}"#,
+            r#"{"name":"x","surprise":1}"#,
+            r#"{"name":"x","events":["e"]}"#,
+            r#"{"name":"x","outputs":["event"],"events":[""]}"#,
+            r#"{"name":"x","outputs":["event"],"events":["_pack"]}"#,
+            r#"{"name":"x","consumer":{"ack_wait_s":0}}"#,
+        ] {
+            assert!(Manifest::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
