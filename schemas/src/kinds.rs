@@ -1,11 +1,12 @@
 //! The eight kinds of data. A new stage is a new type, never an optional field.
+//!
+//! Unknown members are ignored: what a newer worker adds is the same `v1`, and must pass through an older one.
 use crate::{Document, Kind, Record, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Validated records of one thing, in the order of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Reading {
     /// 1 to 1 000 records.
     pub records: Vec<Record>,
@@ -13,7 +14,6 @@ pub struct Reading {
 
 /// A [`Reading`] with the facts about its thing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Observation {
     /// The reading's records.
     pub records: Vec<Record>,
@@ -25,7 +25,6 @@ pub struct Observation {
 
 /// Records computed from others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Derivation {
     /// The computed records.
     pub records: Vec<Record>,
@@ -36,7 +35,6 @@ pub struct Derivation {
 
 /// Something that happened to a thing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Event {
     /// What, by name; the last token of its subject.
     pub name: String,
@@ -47,7 +45,6 @@ pub struct Event {
 
 /// A request to a thing: write a property or invoke an action.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Command {
     /// The property or action; the last token of its subject.
     pub name: String,
@@ -58,7 +55,6 @@ pub struct Command {
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// The command's id.
     pub command: String,
@@ -108,7 +104,6 @@ impl State {
 
 /// A change in the life of a thing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Registration {
     /// What changed; the last token of the subject.
     pub change: Change,
@@ -144,7 +139,6 @@ impl Change {
 
 /// A message that a stage refused: the original, whole, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Quarantine {
     /// The worker that refused it, also the one that a replay goes to.
     pub stage: String,
@@ -171,7 +165,6 @@ pub struct Quarantine {
 
 /// One thing that was wrong with a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// JSON Pointer (RFC 6901) into the payload; empty for the whole.
     pub pointer: String,

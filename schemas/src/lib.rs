@@ -5,19 +5,34 @@
 //! | [`envelope`] | the CloudEvents envelope that every message wears |
 //! | [`kinds`] | the eight kinds of data inside it |
 //! | [`record`] | one resolved SenML record |
-//! | [`timestamp`], [`rawseq`] | the scalars |
+//! | [`timestamp`], [`rawseq`], [`duration`], [`id`] | the scalars |
 //! | [`thing`] | an entry of the `things` bucket: policy and annotation |
+//! | [`strict`] | JSON from strangers, with limits and without silent changes |
+//! | [`senml`], [`units`] | SenML packs (JSON, CBOR) to records, and their units |
+//! | [`decode`] | whatever a device sends, to records |
+//! | [`check`] | the JSON Schemas of `schemas/json`, compiled once |
+//! | [`refusal`] | why bytes are refused |
 #![warn(missing_docs)]
 
+mod cbor;
+pub mod check;
+pub mod decode;
+pub mod duration;
 pub mod envelope;
+pub mod id;
 pub mod kinds;
 pub mod rawseq;
 pub mod record;
+pub mod refusal;
+pub mod senml;
+pub mod strict;
 pub mod thing;
 pub mod timestamp;
+pub mod units;
 
 pub use envelope::{Document, Envelope, Kind};
 pub use kinds::{Command, Derivation, Event, Observation, Outcome, Quarantine, Reading, Registration};
 pub use rawseq::RawSeq;
 pub use record::{Flag, Record};
+pub use refusal::Refusal;
 pub use timestamp::Timestamp;

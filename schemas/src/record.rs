@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 ///
 /// Labels are SenML's. Exactly one of `v`, `vs`, `vb`, `vd` is there; none where `s` is, or where `q` is 9.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
     /// The property: SenML's alphabet, at most 128 bytes. The full SenML name is `<thing>/<n>`.
     pub n: String,

@@ -66,3 +66,39 @@ pub enum ValueType {
     /// `vb`.
     Boolean,
 }
+
+/// What a schema cannot say: units that are known, durations that are, and a minimum below its maximum.
+pub(crate) fn check_meaning(entry: &Value, faults: &mut Vec<crate::kinds::Fault>) {
+    use crate::{duration, kinds::Fault, refusal::push_segment, units};
+    let Some(policy) = entry.get("policy") else {
+        return;
+    };
+    for word in ["late", "ahead"] {
+        let text = policy.get(word).and_then(Value::as_str);
+        if let Some(text) = text.filter(|text| duration::parse(text).is_none()) {
+            faults.push(Fault::at(
+                format!("/policy/{word}"),
+                format!("`{text}` is no duration"),
+            ));
+        }
+    }
+    let properties = policy.get("properties").and_then(Value::as_object);
+    for (name, property) in properties.into_iter().flatten() {
+        let mut pointer = "/policy/properties".to_owned();
+        push_segment(&mut pointer, name);
+        let unit = property.get("unit").and_then(Value::as_str);
+        if let Some(unit) = unit.filter(|unit| units::to_primary(unit, 0.0).is_none()) {
+            faults.push(Fault::at(
+                format!("{pointer}/unit"),
+                format!("unit `{unit}` is not known"),
+            ));
+        }
+        let number = |word: &str| property.get(word).and_then(Value::as_f64);
+        if let (Some(minimum), Some(maximum)) = (number("minimum"), number("maximum"))
+            && minimum > maximum
+        {
+            let message = format!("minimum {minimum} is more than maximum {maximum}");
+            faults.push(Fault::at(format!("{pointer}/minimum"), message));
+        }
+    }
+}

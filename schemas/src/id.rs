@@ -1,0 +1,73 @@
+//! Ids: names of effects, made once and the same however often a message is delivered.
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// Longest key of a publisher, in bytes.
+pub const KEY_MAX: usize = 128;
+
+/// Whether a publisher may call its message that: 1 to 128 bytes of printable ASCII, no space.
+pub fn is_key(key: &str) -> bool {
+    (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, 0x21..=0x7e))
+}
+
+/// The id of what came in: `<thing>:<key>`.
+pub fn of(thing: &str, key: &str) -> String {
+    format!("{thing}:{key}")
+}
+
+/// The id of what a worker made: `<id of the cause>.<worker>.<n>`.
+pub fn effect(cause: &str, worker: &str, n: usize) -> String {
+    format!("{cause}.{worker}.{n}")
+}
+
+/// Lower-case hex of the SHA-256 of some bytes.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// The trace in which a message begins (W3C Trace Context), the same for the same id.
+pub fn traceparent(id: &str) -> String {
+    let hash = Sha256::digest(id.as_bytes());
+    let (trace, span) = hash.split_at(16);
+    // An id of zeros only is forbidden; no one will find a text with such a hash, but it costs nothing.
+    format!("00-{}-{}-01", hex(trace), hex(span.get(..8).unwrap_or(span)))
+}
+
+/// The same trace, one hop further: the span is named by what happens in it.
+pub fn child(parent: &str, span: &str) -> Option<String> {
+    let trace = trace_id(parent)?;
+    let flags = parent.get(53..55)?;
+    let hash = Sha256::digest(format!("{parent} {span}").as_bytes());
+    Some(format!("00-{trace}-{}-{flags}", hex(hash.get(..8)?)))
+}
+
+/// The trace id of a `traceparent`, or `None` for one that W3C Trace Context tells to ignore.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let mut parts = traceparent.splitn(5, '-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let (span, flags) = (parts.next()?, parts.next()?);
+    let has_more = parts.next().is_some();
+    let is_valid = is_hex(version, 2)
+        && version != "ff"
+        && (version != "00" || !has_more)
+        && is_hex(trace, 32)
+        && !is_zero(trace)
+        && is_hex(span, 16)
+        && !is_zero(span)
+        && is_hex(flags, 2);
+    is_valid.then_some(trace)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+            // Writing to a String cannot fail.
+            let _written = write!(out, "{byte:02x}");
+            out
+        })
+}

@@ -1,0 +1,2 @@
+//! The contract on the wire, and that Rust and the schemas agree about it.
+mod senml;
