@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
-use telltale_nats::{Name, async_nats};
+use telltale_nats::{Name, async_nats, client};
 
 /// The variables that win over the file. Read by clap, as all configuration is.
 #[derive(Debug, Default, clap::Parser)]
@@ -97,7 +97,9 @@ impl Context {
 
     /// The folder of the stack, for what only works beside it.
     pub fn folder(&self) -> anyhow::Result<&Path> {
-        self.folder.as_deref().context("no .telltale folder here or above; start one with `telltale up`")
+        self.folder
+            .as_deref()
+            .context("no .telltale folder here or above; start one with `telltale up`")
     }
 
     /// The seed that `user` signs in with, in the credentials of the stack.
@@ -111,12 +113,19 @@ impl Context {
         let operator = self.seed_file("operator").ok().filter(|path| path.is_file());
         let (user, seed) = match operator {
             Some(path) => ("operator", Some(path)),
-            None => ("client", self.values.get("NATS_NKEY_SEED_FILE").map(PathBuf::from)),
+            None => (
+                "client",
+                self.values.get("NATS_NKEY_SEED_FILE").map(PathBuf::from),
+            ),
         };
         let url = self.get("NATS_URL")?.to_owned();
-        let seed = seed.map(|path| telltale_nats::client::read_seed(&path)).transpose()?;
-        let access = telltale_nats::client::Access { url, seed, user: user.to_owned() };
-        Ok(telltale_nats::client::connect(&access).await?)
+        let seed = seed.map(|path| client::read_seed(&path)).transpose()?;
+        let access = client::Access {
+            url,
+            seed,
+            user: user.to_owned(),
+        };
+        Ok(client::connect(&access).await?)
     }
 
     /// The database, with the rights of `telltale_reader`.
@@ -132,8 +141,9 @@ impl Context {
 
 /// A connection that is driven until its client is dropped.
 pub async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
-    let (client, connection) =
-        tokio_postgres::connect(url, tokio_postgres::NoTls).await.context("connect to PostgreSQL")?;
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .context("connect to PostgreSQL")?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::warn!(%error, "lost the connection to PostgreSQL");
@@ -151,7 +161,10 @@ mod tests {
         let context = Context::new(None, BTreeMap::new()).unwrap();
         assert_eq!(context.site.plain(), "local");
         let error = context.get("BRIDGE_URL").unwrap_err().to_string();
-        assert!(error.contains("BRIDGE_URL") && error.contains("telltale up"), "{error}");
+        assert!(
+            error.contains("BRIDGE_URL") && error.contains("telltale up"),
+            "{error}"
+        );
     }
 
     #[test]

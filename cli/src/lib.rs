@@ -1,4 +1,9 @@
-//! The command line, and the library that starts a stack.
-
+//! The library behind the command `telltale`: it starts a whole stack, for people and for tests.
 pub mod commands;
+pub mod context;
+pub mod envfile;
+pub mod find;
 pub mod migrate;
+pub mod servers;
+pub mod stack;
+pub mod supervise;

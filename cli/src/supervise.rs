@@ -63,7 +63,11 @@ pub enum ControlError {
     #[error("`{0}` is not running")]
     NotRunning(String),
     #[error("`{name}` was not ready after {} s{last}", waited.as_secs())]
-    NotReady { name: String, waited: Duration, last: String },
+    NotReady {
+        name: String,
+        waited: Duration,
+        last: String,
+    },
     #[error("cannot signal `{name}`")]
     Signal { name: String, source: io::Error },
 }
@@ -82,7 +86,9 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts the thread and the watchdog, and no process yet.
     pub fn new(traces: Traces) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let handle = runtime.handle().clone();
         let over = CancellationToken::new();
         let watchdog = Arc::new(watchdog::Watchdog::start(traces.disposable.as_deref())?);
@@ -91,7 +97,14 @@ impl Supervisor {
             .name("supervisor".to_owned())
             .spawn(move || runtime.block_on(until.cancelled()))?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { units: Mutex::default(), traces, watchdog, runtime: handle, over, thread })
+        Ok(Self {
+            units: Mutex::default(),
+            traces,
+            watchdog,
+            runtime: handle,
+            over,
+            thread,
+        })
     }
 
     /// Starts a process, or replaces what was known under that name, which must have been stopped.
@@ -99,17 +112,28 @@ impl Supervisor {
         let name = spec.name.clone();
         let unit = Arc::new(Unit::new(spec, &self.traces, Arc::clone(&self.watchdog)));
         self.runtime.spawn(Arc::clone(&unit).keep_running());
-        self.units.lock().unwrap_or_else(PoisonError::into_inner).insert(name, unit);
+        self.units
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, unit);
     }
 
     pub fn unit(&self, name: &str) -> Result<Arc<Unit>, ControlError> {
         let units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
-        units.get(name).cloned().ok_or_else(|| ControlError::Unknown(name.to_owned()))
+        units
+            .get(name)
+            .cloned()
+            .ok_or_else(|| ControlError::Unknown(name.to_owned()))
     }
 
     /// All processes, by name.
     pub fn all(&self) -> Vec<Arc<Unit>> {
-        self.units.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.units
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Stops processes together and waits until the last one is gone.
@@ -125,9 +149,16 @@ impl Supervisor {
 
     /// Sends a signal and returns whom it went to.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<u32, ControlError> {
-        let pid = self.unit(name)?.state().pid.ok_or_else(|| ControlError::NotRunning(name.to_owned()))?;
+        let pid = self
+            .unit(name)?
+            .state()
+            .pid
+            .ok_or_else(|| ControlError::NotRunning(name.to_owned()))?;
         send(pid, signal)
-            .map_err(|source| ControlError::Signal { name: name.to_owned(), source })
+            .map_err(|source| ControlError::Signal {
+                name: name.to_owned(),
+                source,
+            })
             .map(|()| pid)
     }
 
@@ -137,7 +168,9 @@ impl Supervisor {
         for unit in &units {
             unit.abandon();
         }
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         let over = self.over.clone();
         self.runtime.spawn(async move {
             futures::future::join_all(units.iter().map(|unit| unit.stopped())).await;
@@ -158,7 +191,10 @@ impl Drop for Supervisor {
 
 /// A signal to a process by its id.
 fn send(pid: u32, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(io::ErrorKind::InvalidInput)?;
     Ok(kill_process(pid, signal)?)
 }
 

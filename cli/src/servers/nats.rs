@@ -1,7 +1,11 @@
 //! A nats-server of our own: loopback, and users known by their keys.
-use crate::supervise::{Probe, Spec};
+use crate::{
+    stack::Sync,
+    supervise::{Probe, Spec},
+};
 use rustix::process::Signal;
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -21,6 +25,20 @@ impl Instance {
     /// Its configuration; `users.conf` is beside it.
     pub fn configuration(&self) -> PathBuf {
         self.home.join("nats-server.conf")
+    }
+
+    /// Writes its configuration.
+    pub fn configure(&self, sync: Sync) -> io::Result<()> {
+        let sync = match sync {
+            Sync::Always => "sync_interval: always",
+            Sync::Default => "",
+        };
+        let text = format!(
+            "listen: \"127.0.0.1:{}\"\nserver_name: local\njetstream {{ store_dir: {:?}, {sync} }}\n",
+            self.port,
+            data(&self.home),
+        );
+        crate::envfile::write_private(&self.configuration(), &text)
     }
 
     /// How the supervisor keeps it running.

@@ -80,7 +80,12 @@ impl Instance {
             chown(&secret, Some(user.uid), Some(user.gid)).map_err(write(&secret))?;
         }
         let mut initdb = Command::new(self.programs.join("initdb"));
-        initdb.arg("--pgdata").arg(&data).arg("--pwfile").arg(&secret).args(["--username", OWNER]);
+        initdb
+            .arg("--pgdata")
+            .arg(&data)
+            .arg("--pwfile")
+            .arg(&secret)
+            .args(["--username", OWNER]);
         initdb.args(["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]);
         if !self.durable {
             initdb.arg("--no-sync");
@@ -98,7 +103,9 @@ impl Instance {
         if data.exists() {
             fs::remove_dir_all(&data).map_err(write(&data))?;
         }
-        Err(PrepareError::Init(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        Err(PrepareError::Init(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
     }
 
     fn data(&self) -> PathBuf {
@@ -107,7 +114,10 @@ impl Instance {
 
     /// Under /var/tmp anybody may have made the folder before us; then it is not used.
     fn make_home(&self, user: Option<RunAs>) -> Result<(), PrepareError> {
-        let write = |source| PrepareError::Write { path: self.home.clone(), source };
+        let write = |source| PrepareError::Write {
+            path: self.home.clone(),
+            source,
+        };
         match fs::DirBuilder::new().mode(0o700).create(&self.home) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(write(error)),
             Err(_) => {
@@ -130,9 +140,19 @@ impl Instance {
     /// since, as happens after the machine was restarted. It must stay while a server of this folder may run.
     fn forget_stranger(&self) -> Result<(), PrepareError> {
         let path = self.data().join("postmaster.pid");
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else { return Ok(()) };
-        let Ok(command) = fs::read(format!("/proc/{pid}/cmdline")) else { return Ok(()) };
+        let Ok(text) = fs::read_to_string(&path) else {
+            return Ok(());
+        };
+        let Some(pid) = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse::<u32>().ok())
+        else {
+            return Ok(());
+        };
+        let Ok(command) = fs::read(format!("/proc/{pid}/cmdline")) else {
+            return Ok(());
+        };
         if String::from_utf8_lossy(&command).contains("postgres") {
             return Ok(());
         }
@@ -148,8 +168,12 @@ impl Instance {
             "unix_socket_directories=".to_owned(),
             "max_connections=100".to_owned(),
         ];
-        let careless = ["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned);
-        for setting in settings.into_iter().chain(careless.into_iter().filter(|_| !self.durable)) {
+        // A killed process loses nothing even so; only a machine that stops would.
+        let careless = ["fsync=off", "full_page_writes=off"].map(str::to_owned);
+        for setting in settings
+            .into_iter()
+            .chain(careless.into_iter().filter(|_| !self.durable))
+        {
             args.extend(["-c".into(), setting.into()]);
         }
         Spec {
@@ -167,15 +191,22 @@ impl Instance {
 
     /// How its owner gets in.
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://{OWNER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        format!(
+            "postgresql://{OWNER}:{}@127.0.0.1:{}/{database}",
+            self.password, self.port
+        )
     }
 }
 
 /// Makes the database if it is not there.
 pub async fn make_database(client: &tokio_postgres::Client, name: &str) -> Result<(), tokio_postgres::Error> {
-    let there = client.query_opt("select 1 from pg_database where datname = $1", &[&name]).await?;
+    let there = client
+        .query_opt("select 1 from pg_database where datname = $1", &[&name])
+        .await?;
     if there.is_none() {
-        client.batch_execute(&format!("create database {}", identifier(name))).await?;
+        client
+            .batch_execute(&format!("create database {}", identifier(name)))
+            .await?;
     }
     Ok(())
 }
@@ -186,10 +217,53 @@ pub async fn let_reader_in(
     password: &str,
 ) -> Result<(), tokio_postgres::Error> {
     let literal = password.replace('\'', "''");
-    client.batch_execute(&format!("alter role {READER} login password '{literal}'")).await
+    client
+        .batch_execute(&format!("alter role {READER} login password '{literal}'"))
+        .await
+}
+
+/// The same database for another user.
+pub fn with_user(url: &str, user: &str, password: &str) -> anyhow::Result<String> {
+    use tokio_postgres::config::Host;
+    let config: tokio_postgres::Config = url.parse()?;
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(name)) if name.contains(':') => format!("[{name}]"),
+        Some(Host::Tcp(name)) => name.clone(),
+        Some(Host::Unix(path)) => path.to_string_lossy().replace('/', "%2F"),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let database = config.get_dbname().unwrap_or(DATABASE);
+    Ok(format!("postgresql://{user}:{password}@{host}:{port}/{database}"))
 }
 
 /// A name in SQL, quoted.
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_gets_the_same_database() {
+        for (url, expected) in [
+            (
+                "postgresql://telltale:x@127.0.0.1:5433/telltale",
+                "postgresql://r:p@127.0.0.1:5433/telltale",
+            ),
+            (
+                "host=db.example user=o dbname=t",
+                "postgresql://r:p@db.example:5432/t",
+            ),
+            ("postgresql://o@[::1]/t", "postgresql://r:p@[::1]:5432/t"),
+            (
+                "postgresql:///t?host=/run/postgresql",
+                "postgresql://r:p@%2Frun%2Fpostgresql:5432/t",
+            ),
+        ] {
+            assert_eq!(with_user(url, "r", "p").unwrap(), expected, "{url}");
+        }
+    }
 }

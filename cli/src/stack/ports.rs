@@ -28,7 +28,11 @@ pub enum Port {
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     #[error("port {port} is taken{by}: end that, or choose another with {flag}")]
-    Taken { port: u16, by: String, flag: &'static str },
+    Taken {
+        port: u16,
+        by: String,
+        flag: &'static str,
+    },
     #[error("no port is free between {LOWEST} and {HIGHEST}")]
     None,
 }
@@ -41,7 +45,11 @@ impl Port {
             Self::Rather(port) if take(port) => Ok(port),
             Self::Rather(_) => free(),
             Self::Only(port) if take(port) => Ok(port),
-            Self::Only(port) => Err(PortError::Taken { port, by: holder(port), flag }),
+            Self::Only(port) => Err(PortError::Taken {
+                port,
+                by: holder(port),
+                flag,
+            }),
         }
     }
 }
@@ -49,12 +57,15 @@ impl Port {
 fn free() -> Result<u16, PortError> {
     use rand::Rng as _;
     let mut rng = rand::rng();
-    (0..TRIES).map(|_| rng.random_range(LOWEST..HIGHEST)).find(|&port| take(port)).ok_or(PortError::None)
+    (0..TRIES)
+        .map(|_| rng.random_range(LOWEST..HIGHEST))
+        .find(|&port| take(port))
+        .ok_or(PortError::None)
 }
 
 fn take(port: u16) -> bool {
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    is_free(port) && taken.insert(port)
+    !taken.contains(&port) && is_free(port) && taken.insert(port)
 }
 
 /// Gives a port back.
@@ -77,11 +88,24 @@ fn listening(port: u16) -> Option<(u32, String)> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|path| std::fs::read_to_string(path).ok())
-        .flat_map(|text| text.lines().filter_map(|line| inode(line, port)).collect::<Vec<_>>())
+        .flat_map(|text| {
+            text.lines()
+                .filter_map(|line| inode(line, port))
+                .collect::<Vec<_>>()
+        })
         .collect();
     for entry in std::fs::read_dir("/proc").ok()?.filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let files = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().filter_map(Result::ok);
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let files = std::fs::read_dir(entry.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         let mut links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
         let holds = links.any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()));
         if holds {
@@ -113,11 +137,21 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_refused_with_its_number_its_holder_and_the_flag_or_another_is_taken() {
-        let port = Port::Free.choose("--x").unwrap();
-        let _held = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        // A process that another test forks at this moment holds our socket until it runs its program.
+        let held = || {
+            let port = Port::Free.choose("--x").unwrap();
+            Some((port, TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?))
+        };
+        let (port, _held) = (0..100).find_map(|_| held()).unwrap();
         let error = Port::Only(port).choose("--nats-port").unwrap_err().to_string();
-        assert!(error.contains(&port.to_string()) && error.contains("--nats-port"), "{error}");
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&port.to_string()) && error.contains("--nats-port"),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
         assert_ne!(Port::Rather(port).choose("--nats-port").unwrap(), port);
     }
 }

@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn waits_double_to_ten_seconds_and_a_long_life_is_forgiven() {
         let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..8).map(|_| backoff.after(Duration::ZERO).as_millis()).collect();
+        let waits: Vec<_> = (0..8)
+            .map(|_| backoff.after(Duration::ZERO).as_millis())
+            .collect();
         assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         assert_eq!(backoff.after(Duration::from_secs(29)).as_millis(), 10_000);
         assert_eq!(backoff.after(Duration::from_secs(30)).as_millis(), 200);

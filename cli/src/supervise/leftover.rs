@@ -19,7 +19,10 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn of(pid: u32) -> Option<Self> {
-        Some(Self { pid, started: started(pid)? })
+        Some(Self {
+            pid,
+            started: started(pid)?,
+        })
     }
 
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
@@ -46,7 +49,10 @@ fn started(pid: u32) -> Option<String> {
     if Path::new("/proc/self/stat").exists() {
         return None;
     }
-    let said = Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().ok()?;
+    let said = Command::new("ps")
+        .args(["-o", "lstart=", "-p", &pid.to_string()])
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&said.stdout).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
@@ -62,9 +68,17 @@ pub fn end_leftovers(run: &Path) -> io::Result<Vec<String>> {
         if let Ok(mark) = serde_json::from_slice::<Mark>(&fs::read(&path)?)
             && mark.is_alive()
         {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             // Fast shutdown for PostgreSQL, which waits for its clients on SIGTERM.
-            let signal = if name == "postgres" { Signal::INT } else { Signal::TERM };
+            let signal = if name == "postgres" {
+                Signal::INT
+            } else {
+                Signal::TERM
+            };
             send(mark.pid, signal)?;
             left.push((name, mark));
         }
@@ -90,7 +104,10 @@ mod tests {
         let mut ours = Command::new("sleep").arg("60").spawn().unwrap();
         let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
         Mark::of(ours.id()).unwrap().write(&run.join("ours.pid")).unwrap();
-        let stale = Mark { pid: stranger.id(), started: "long ago".to_owned() };
+        let stale = Mark {
+            pid: stranger.id(),
+            started: "long ago".to_owned(),
+        };
         stale.write(&run.join("stranger.pid")).unwrap();
         fs::write(run.join("torn.pid"), "{").unwrap();
 

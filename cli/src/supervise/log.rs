@@ -14,7 +14,9 @@ pub struct LogFile {
 
 impl LogFile {
     pub fn of(folder: &Path, name: &str) -> Self {
-        Self { path: folder.join(format!("{name}.log")) }
+        Self {
+            path: folder.join(format!("{name}.log")),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -65,7 +67,10 @@ mod tests {
         log.cap_at(10).unwrap();
         writer.write_all(b"four\n").unwrap();
         assert_eq!(log.tail(9), "four");
-        assert_eq!(fs::read_to_string(folder.join("x.log.1")).unwrap(), "one\ntwo\nthree\n");
+        assert_eq!(
+            fs::read_to_string(folder.join("x.log.1")).unwrap(),
+            "one\ntwo\nthree\n"
+        );
         fs::remove_dir_all(folder).unwrap();
     }
 }

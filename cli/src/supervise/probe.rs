@@ -36,24 +36,42 @@ impl Probe {
 async fn greeting(at: SocketAddr) -> Result<(), String> {
     let stream = TcpStream::connect(at).await.map_err(|error| error.to_string())?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).await.map_err(|error| error.to_string())?;
-    line.starts_with("INFO ").then_some(()).ok_or_else(|| "it is no nats-server".to_owned())
+    BufReader::new(stream)
+        .read_line(&mut line)
+        .await
+        .map_err(|error| error.to_string())?;
+    line.starts_with("INFO ")
+        .then_some(())
+        .ok_or_else(|| "it is no nats-server".to_owned())
 }
 
 async fn ready(at: SocketAddr) -> Result<(), String> {
     let stream = TcpStream::connect(at).await.map_err(|error| error.to_string())?;
     let mut stream = BufReader::new(stream);
     let request = format!("GET /readyz?verbose HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .map_err(|error| error.to_string())?;
     let mut text = Vec::new();
     let limit = tokio::io::AsyncReadExt::take(&mut stream, 8 * 1024);
-    tokio::io::AsyncReadExt::read_to_end(&mut { limit }, &mut text).await.map_err(|error| error.to_string())?;
+    tokio::io::AsyncReadExt::read_to_end(&mut { limit }, &mut text)
+        .await
+        .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&text);
     if text.starts_with("HTTP/1.1 200") {
         return Ok(());
     }
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().replace('\n', "; ");
-    Err(if body.is_empty() { "not ready".to_owned() } else { body })
+    let body = text
+        .split_once("\r\n\r\n")
+        .map_or("", |(_, body)| body)
+        .trim()
+        .replace('\n', "; ");
+    Err(if body.is_empty() {
+        "not ready".to_owned()
+    } else {
+        body
+    })
 }
 
 async fn enter(url: &str) -> Result<(), String> {

@@ -64,8 +64,13 @@ pub struct Unit {
 
 impl Unit {
     pub(super) fn new(spec: Spec, traces: &Traces, watchdog: Arc<Watchdog>) -> Self {
-        let state =
-            State { phase: Phase::Starting, pid: None, restarts: 0, since: Instant::now(), last: None };
+        let state = State {
+            phase: Phase::Starting,
+            pid: None,
+            restarts: 0,
+            since: Instant::now(),
+            last: None,
+        };
         Self {
             log: LogFile::of(&traces.logs, &spec.name),
             mark: traces.run.join(format!("{}.pid", spec.name)),
@@ -132,7 +137,10 @@ impl Unit {
     /// Waits until `is` holds of the state.
     pub async fn reach(&self, is: impl Fn(&State) -> bool) -> State {
         let mut watched = self.state.subscribe();
-        let found = watched.wait_for(|state| is(state)).await.map(|state| state.clone());
+        let found = watched
+            .wait_for(|state| is(state))
+            .await
+            .map(|state| state.clone());
         found.unwrap_or_else(|_| self.state())
     }
 
@@ -154,12 +162,20 @@ impl Unit {
             }
             sleep(PROBE_PERIOD).await;
         }
-        let mut last = if seen.is_empty() { seen } else { format!(": {seen}") };
+        let mut last = if seen.is_empty() {
+            seen
+        } else {
+            format!(": {seen}")
+        };
         let tail = self.log.tail(5);
         if !tail.is_empty() {
             last.push_str(&format!("\n{tail}\n({})", self.log.path().display()));
         }
-        Err(ControlError::NotReady { name: self.spec.name.clone(), waited: patience, last })
+        Err(ControlError::NotReady {
+            name: self.spec.name.clone(),
+            waited: patience,
+            last,
+        })
     }
 
     /// The life of the unit: ends with the supervisor's runtime.
@@ -191,7 +207,9 @@ impl Unit {
                     if let Some(pid) = pid {
                         self.watchdog.forget(pid);
                     }
-                    ended.map(|ended| ended.map_or_else(|error| error.to_string(), |status| status.to_string()))
+                    ended.map(|ended| {
+                        ended.map_or_else(|error| error.to_string(), |status| status.to_string())
+                    })
                 }
                 Err(error) => Some(format!("cannot start {}: {error}", self.spec.program.display())),
             };
@@ -228,8 +246,13 @@ impl Unit {
         let log = self.log.open()?;
         let mut command = Command::new(&self.spec.program);
         // The owner's rights to the database are for those alone that are given them below.
-        command.args(&self.spec.args).env_remove("TELLTALE_DATABASE_URL").envs(self.spec.env.iter().cloned());
-        command.current_dir(&self.spec.folder).stdin(std::process::Stdio::null());
+        command
+            .args(&self.spec.args)
+            .env_remove("TELLTALE_DATABASE_URL")
+            .envs(self.spec.env.iter().cloned());
+        command
+            .current_dir(&self.spec.folder)
+            .stdin(std::process::Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         // Ctrl-C in our terminal is for us: we end the processes, in order.
         command.process_group(0);
@@ -238,11 +261,20 @@ impl Unit {
         }
         let child = command.spawn()?;
         let pid = child.id().ok_or(io::ErrorKind::NotFound)?;
-        self.watchdog.watch(pid, if self.spec.stop == Signal::INT { "INT" } else { "TERM" });
-        self.set(Phase::Running, Some(pid));
-        if let Some(mark) = Mark::of(pid) {
-            mark.write(&self.mark)?;
+        self.watchdog.watch(
+            pid,
+            if self.spec.stop == Signal::INT {
+                "INT"
+            } else {
+                "TERM"
+            },
+        );
+        if let Some(mark) = Mark::of(pid)
+            && let Err(error) = mark.write(&self.mark)
+        {
+            tracing::warn!(%error, path = %self.mark.display(), "cannot write a pid file");
         }
+        self.set(Phase::Running, Some(pid));
         Ok(child)
     }
 

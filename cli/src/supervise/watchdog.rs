@@ -40,10 +40,16 @@ impl Watchdog {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "telltale-watchdog"]).args(disposable);
         // A group of its own: Ctrl-C in our terminal must not end it before us.
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
         let mut child = command.spawn()?;
         let stdin = child.stdin.take().expect("stdin was piped");
-        Ok(Self { shell: Mutex::new(Some((child, stdin))) })
+        Ok(Self {
+            shell: Mutex::new(Some((child, stdin))),
+        })
     }
 
     pub(super) fn watch(&self, pid: u32, signal: &str) {
@@ -64,7 +70,8 @@ impl Watchdog {
 
     /// Closes the pipe and waits: after an orderly end nothing is left to end but a folder to remove.
     pub(super) fn dismiss(&self) {
-        let Some((mut child, stdin)) = self.shell.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some((mut child, stdin)) = self.shell.lock().unwrap_or_else(PoisonError::into_inner).take()
+        else {
             return;
         };
         drop(stdin);

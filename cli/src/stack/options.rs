@@ -1,0 +1,65 @@
+//! What a stack consists of.
+use super::Port;
+use crate::find::{Say, ServerArgs};
+use std::path::PathBuf;
+
+/// When JetStream writes to disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sync {
+    /// Before it acknowledges: accepted means on disk
+    #[default]
+    Always,
+    /// Every two minutes: a power cut loses what was accepted since
+    Default,
+}
+
+/// The ports of the listeners that people use.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    pub nats: Port,
+    pub database: Port,
+    pub bridge: Port,
+    pub mqtt: Port,
+}
+
+impl Ports {
+    /// Free ones, whatever they are.
+    pub const FREE: Self = Self {
+        nats: Port::Free,
+        database: Port::Free,
+        bridge: Port::Free,
+        mqtt: Port::Free,
+    };
+}
+
+/// What a stack consists of. The default is what a test wants: a folder of its own, removed in the end, free ports,
+/// and everything running.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Where `.telltale` is; none: a folder of its own, removed in the end.
+    pub dir: Option<PathBuf>,
+    pub site: String,
+    pub ports: Ports,
+    /// Whether bridge and workers are started, or the servers alone.
+    pub workers: bool,
+    pub sync: Sync,
+    pub servers: ServerArgs,
+    /// More variables for bridge and workers.
+    pub env: Vec<(String, String)>,
+    pub say: Say,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            site: "local".to_owned(),
+            ports: Ports::FREE,
+            workers: true,
+            sync: Sync::Always,
+            servers: ServerArgs::from_environment().unwrap_or_default(),
+            env: vec![],
+            say: Say::nothing(),
+        }
+    }
+}

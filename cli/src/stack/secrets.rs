@@ -1,0 +1,43 @@
+//! Passwords of a stack: made once, never fixed, kept where only we can read them.
+use super::layout::{Layout, secret};
+use crate::envfile;
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+
+const LENGTH: usize = 32;
+
+/// The passwords of the database's two roles.
+#[derive(Clone)]
+pub(super) struct Secrets {
+    pub(super) owner: String,
+    pub(super) reader: String,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+impl Secrets {
+    pub(super) fn load_or_make(layout: &Layout) -> anyhow::Result<Self> {
+        let path = layout.credentials().join("database");
+        let mut kept = if path.is_file() {
+            envfile::read(&path)?
+        } else {
+            BTreeMap::new()
+        };
+        let mut take = |name: &str| {
+            kept.entry(name.to_owned())
+                .or_insert_with(|| secret(LENGTH))
+                .clone()
+        };
+        let secrets = Self {
+            owner: take("OWNER"),
+            reader: take("READER"),
+        };
+        let text = envfile::render(kept.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        envfile::write_private(&path, &text).with_context(|| format!("write {}", path.display()))?;
+        Ok(secrets)
+    }
+}
