@@ -8,15 +8,25 @@
 //! | [`publish`] | publishing that counts once it is confirmed, within a window |
 //! | [`seal`] | the bridge's seal on raw messages |
 //! | [`manifest`] | what a worker says that it needs |
+//! | [`topology`] | streams and buckets of a site, from files |
+//! | [`provision`] | makes the broker what the files and manifests say |
+//! | [`rights`] | what each identity may publish and subscribe to |
+//! | [`server`] | the server's configuration, rendered |
 #![warn(missing_docs)]
 
 pub mod client;
 pub mod header;
 pub mod manifest;
+pub mod provision;
 pub mod publish;
+pub mod rights;
 pub mod seal;
+pub mod server;
 pub mod subject;
+pub mod topology;
 
 pub use async_nats;
+pub use manifest::Manifest;
 pub use publish::{Outgoing, PublishError, Publisher};
 pub use subject::{Lane, Name, Subject};
+pub use topology::Topology;

@@ -1,0 +1,252 @@
+//! What each identity may publish and subscribe to; all else is refused.
+//!
+//! Two gaps that the server leaves are closed elsewhere. It does not check the reply subject of a request, so
+//! that whoever answers must answer to inboxes only. And it does not check where a push consumer delivers to, so
+//! that the right to make one is given for no stream from which something would be obeyed.
+use crate::{Lane, Manifest, Name, client::inbox_prefix, manifest::RESERVED, subject::redo};
+
+/// The name of the identity with all rights, the command line's.
+pub const OPERATOR: &str = RESERVED[0];
+/// The name of the identity for people: publishes raw messages, reads the other lanes.
+pub const CLIENT: &str = RESERVED[1];
+/// The name of the bridge's identity.
+pub const BRIDGE: &str = RESERVED[2];
+/// Who may ask a worker for something.
+const ASKING: [&str; 3] = [OPERATOR, CLIENT, "gateway"];
+/// The event of a stage whose quarantine entry was refused for its subject's cap.
+pub const QUARANTINE_OVERFLOW: &str = "quarantine_overflow";
+
+/// Subjects that an identity may use. Denied wins over allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Permissions {
+    /// What it may publish.
+    pub publish: Vec<String>,
+    /// What it may not publish although the above says so.
+    pub publish_not: Vec<String>,
+    /// What it may subscribe to.
+    pub subscribe: Vec<String>,
+}
+
+impl Permissions {
+    /// An inbox of its own, as everyone has.
+    fn of(user: &str) -> Self {
+        Self {
+            subscribe: vec![format!("{}.>", inbox_prefix(user))],
+            ..Self::default()
+        }
+    }
+
+    /// Fetch from a durable and acknowledge, in both forms that a server may use for that.
+    fn bind(&mut self, stream: &str, durable: &str) {
+        self.publish.extend([
+            format!("$JS.API.CONSUMER.INFO.{stream}.{durable}"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"),
+            format!("$JS.ACK.{stream}.{durable}.>"),
+            format!("$JS.ACK.*.*.{stream}.{durable}.>"),
+        ]);
+    }
+
+    /// Get keys of a bucket and watch it.
+    fn read_bucket(&mut self, bucket: &str) {
+        let stream = format!("KV_{bucket}");
+        self.publish.extend([
+            format!("$JS.API.STREAM.INFO.{stream}"),
+            format!("$JS.API.DIRECT.GET.{stream}.>"),
+            // A watch is a consumer of the watcher's own.
+            format!("$JS.API.CONSUMER.CREATE.{stream}.*"),
+            format!("$JS.API.CONSUMER.CREATE.{stream}.*.>"),
+            format!("$JS.API.CONSUMER.DELETE.{stream}.*"),
+            format!("$JS.FC.{stream}.>"),
+        ]);
+    }
+
+    /// Read a stream through consumers of its own, but not lay hands on a worker's durable.
+    fn read_stream(&mut self, stream: &str, manifests: &[Manifest]) {
+        self.publish.extend([
+            format!("$JS.API.STREAM.INFO.{stream}"),
+            format!("$JS.API.DIRECT.GET.{stream}"),
+            format!("$JS.API.DIRECT.GET.{stream}.>"),
+            format!("$JS.API.STREAM.MSG.GET.{stream}"),
+            format!("$JS.API.CONSUMER.CREATE.{stream}.*"),
+            format!("$JS.API.CONSUMER.CREATE.{stream}.*.>"),
+            format!("$JS.API.CONSUMER.INFO.{stream}.*"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"),
+            format!("$JS.API.CONSUMER.DELETE.{stream}.*"),
+            format!("$JS.ACK.{stream}.>"),
+            format!("$JS.ACK.*.*.{stream}.>"),
+            format!("$JS.FC.{stream}.>"),
+        ]);
+        // The name of a consumer stands in the subject that creates one; creating an existing one changes it.
+        for durable in manifests.iter().flat_map(Manifest::durables) {
+            if durable.stream == stream {
+                let name = &durable.name;
+                self.publish_not.extend([
+                    format!("$JS.API.CONSUMER.CREATE.{stream}.{name}"),
+                    format!("$JS.API.CONSUMER.CREATE.{stream}.{name}.>"),
+                    format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
+                    format!("$JS.API.CONSUMER.DELETE.{stream}.{name}"),
+                    format!("$JS.ACK.{stream}.{name}.>"),
+                    format!("$JS.ACK.*.*.{stream}.{name}.>"),
+                ]);
+            }
+        }
+    }
+}
+
+/// All subjects of a lane at a site, no deeper than they go.
+fn lane(lane: Lane, site: &Name) -> String {
+    let tokens = if lane.has_name() { "*.*" } else { "*" };
+    format!("{lane}.{}.{tokens}", site.token())
+}
+
+/// Of a worker: exactly what its manifest says, at its site.
+pub fn worker(manifest: &Manifest, site: &Name) -> Permissions {
+    let mut rights = Permissions::of(&manifest.name);
+    for durable in manifest.durables() {
+        rights.bind(durable.stream, &durable.name);
+    }
+    for output in &manifest.outputs {
+        match output {
+            Lane::Event => rights.publish.extend(named(*output, site, &manifest.events)),
+            Lane::Command => rights.publish.extend(named(*output, site, &manifest.commands)),
+            other => rights.publish.push(lane(*other, site)),
+        }
+    }
+    rights.publish.push(lane(Lane::Quarantine, site));
+    rights
+        .publish
+        .extend(named(Lane::Event, site, &[QUARANTINE_OVERFLOW.to_owned()]));
+    if let Ok(name) = Name::new(&manifest.name) {
+        rights.publish.push(redo(&name));
+    }
+    for bucket in &manifest.buckets {
+        rights.read_bucket(bucket);
+    }
+    if !manifest.api.is_empty() {
+        rights
+            .subscribe
+            .push(format!("api.{}.{}.>", site.token(), manifest.name));
+        rights
+            .publish
+            .extend(ASKING.map(|user| format!("{}.>", inbox_prefix(user))));
+    }
+    rights.publish.sort_unstable();
+    rights.publish.dedup();
+    rights
+}
+
+fn named(lane: Lane, site: &Name, names: &[String]) -> Vec<String> {
+    let names = names.iter().filter_map(|name| Name::new(name).ok());
+    names.map(|name| lane.filter_named(site, &name)).collect()
+}
+
+/// Of the bridge: raw messages and events of its site, and the credentials of devices.
+pub fn bridge(site: &Name) -> Permissions {
+    let mut rights = Permissions::of(BRIDGE);
+    rights.publish = vec![lane(Lane::Raw, site), lane(Lane::Event, site)];
+    rights.read_bucket("credentials");
+    rights
+}
+
+/// Of people: publish raw messages of the site, read every other lane, ask the site's services. The durables of
+/// all workers are out of reach, so all manifests must be known. Work queues can be listened to, but not
+/// consumed from.
+pub fn client(site: &Name, manifests: &[Manifest]) -> Permissions {
+    let mut rights = Permissions::of(CLIENT);
+    rights.publish.push(lane(Lane::Raw, site));
+    rights.publish.push(format!("api.{}.>", site.token()));
+    rights.subscribe.extend(
+        Lane::ALL
+            .into_iter()
+            .filter(|lane| *lane != Lane::Raw)
+            .map(Lane::filter),
+    );
+    for stream in ["VALID", "READINGS", "EVENTS", "THINGS", "QUARANTINE"] {
+        rights.read_stream(stream, manifests);
+    }
+    rights.publish.push("$JS.API.INFO".to_owned());
+    rights
+}
+
+/// Of the command line: everything.
+pub fn operator() -> Permissions {
+    Permissions {
+        publish: vec![">".to_owned()],
+        publish_not: Vec::new(),
+        subscribe: vec![">".to_owned()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(json: &str) -> Manifest {
+        Manifest::parse(json.as_bytes()).unwrap()
+    }
+
+    fn site() -> Name {
+        Name::new("a8-km42").unwrap()
+    }
+
+    #[test]
+    fn a_worker_has_the_rights_of_its_manifest_and_no_others() {
+        let over_limit = manifest(
+            r#"{"name":"over-limit","inputs":["annotated"],"outputs":["event"],"events":["over_limit"]}"#,
+        );
+        let rights = worker(&over_limit, &site());
+        assert_eq!(rights.subscribe, ["_INBOX_over-limit.>"]);
+        assert_eq!(
+            rights.publish,
+            [
+                "$JS.ACK.*.*.READINGS.over-limit.>",
+                "$JS.ACK.*.*.REDO.over-limit.>",
+                "$JS.ACK.READINGS.over-limit.>",
+                "$JS.ACK.REDO.over-limit.>",
+                "$JS.API.CONSUMER.INFO.READINGS.over-limit",
+                "$JS.API.CONSUMER.INFO.REDO.over-limit",
+                "$JS.API.CONSUMER.MSG.NEXT.READINGS.over-limit",
+                "$JS.API.CONSUMER.MSG.NEXT.REDO.over-limit",
+                "event.a8-km42.*.over_limit",
+                "event.a8-km42.*.quarantine_overflow",
+                "quarantine.a8-km42.*.*",
+                "redo.over-limit",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_worker_that_answers_may_answer_to_inboxes_only() {
+        let validate = manifest(
+            r#"{"name":"validate","inputs":["raw"],"outputs":["valid"],"buckets":["things"],"api":["holds"]}"#,
+        );
+        let rights = worker(&validate, &site());
+        assert_eq!(rights.subscribe, ["_INBOX_validate.>", "api.a8-km42.validate.>"]);
+        assert!(rights.publish.contains(&"valid.a8-km42.*".to_owned()));
+        assert!(rights.publish.contains(&"_INBOX_operator.>".to_owned()));
+        assert!(
+            !rights
+                .publish
+                .iter()
+                .any(|subject| subject == "_INBOX_validate.>" || subject == "_INBOX.>")
+        );
+    }
+
+    #[test]
+    fn people_cannot_publish_but_raw_and_requests() {
+        let store = manifest(r#"{"name":"store","inputs":["annotated"]}"#);
+        let rights = client(&site(), &[store]);
+        let ours = rights.publish.iter().filter(|subject| !subject.starts_with('$'));
+        assert_eq!(ours.collect::<Vec<_>>(), ["raw.a8-km42.*", "api.a8-km42.>"]);
+        assert!(!rights.publish.iter().any(|subject| {
+            ["RAW", "COMMANDS", "REDO"]
+                .iter()
+                .any(|queue| subject.contains(queue))
+        }));
+        assert!(
+            rights
+                .publish_not
+                .contains(&"$JS.API.CONSUMER.CREATE.READINGS.store.>".to_owned())
+        );
+    }
+}
