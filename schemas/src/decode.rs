@@ -136,6 +136,8 @@ struct Found {
     time: Option<Timestamp>,
     subject: Option<String>,
     items: Vec<Item>,
+    /// Where in the payload the pointers of `items` begin.
+    within: &'static str,
 }
 
 impl Found {
@@ -378,6 +380,11 @@ fn cloud_event(value: &Value, received: Timestamp) -> Result<Found, Refusal> {
         time: found.time.or(time),
         subject: event.text("subject")?.map(str::to_owned),
         items: found.items,
+        within: if members.contains_key("data") {
+            "/data"
+        } else {
+            "/data_base64"
+        },
     })
 }
 
@@ -465,4 +472,22 @@ fn wrong(attribute: &str, message: String) -> Refusal {
     let mut pointer = String::new();
     push_segment(&mut pointer, attribute);
     Refusal::at("cloudevent", pointer, message)
+}
+
+/// Where the record of that index in [`decode`]'s answer stood: a JSON Pointer to the SenML record, or to the
+/// value in plain JSON. Reads the payload again; for what is refused after decoding.
+pub fn pointer(
+    content_type: Option<&str>,
+    payload: &[u8],
+    received: Timestamp,
+    index: usize,
+) -> Option<String> {
+    let found = read(content_type, payload, received).ok()?;
+    let item = found.items.get(index)?;
+    let pointer = if item.is_senml {
+        item.pointer.strip_suffix("/n").unwrap_or(&item.pointer)
+    } else {
+        &item.pointer
+    };
+    Some(format!("{}{pointer}", found.within))
 }
