@@ -15,6 +15,7 @@ use async_nats::{
 };
 use cache::{Cache, Known, Lookup, Ticket};
 use futures::StreamExt;
+use serde_json::Value;
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -22,11 +23,13 @@ use std::{
     time::Duration,
 };
 use telltale_nats::{Name, subject};
-use telltale_schemas::{Timestamp, thing::Entry};
+use telltale_schemas::{Timestamp, check, thing::Entry};
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 /// The bucket's name.
 pub const BUCKET: &str = "things";
+/// The operation that it answers.
+pub const HOLDS: &str = "holds";
 /// Things remembered, known and unknown ones.
 const ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 /// Between two looks whether the bucket is still the same one.
@@ -110,7 +113,7 @@ impl Things {
         let position = Position::of(&store);
         let updates = position.watch(&store).await.map_err(OpenError::Watch)?;
         let held = watch::Sender::new(position.revision);
-        let subject = subject::api(site, worker, "holds");
+        let subject = subject::api(site, worker, HOLDS);
         let questions = match client.subscribe(subject.clone()).await {
             Ok(questions) => questions,
             Err(source) => return Err(OpenError::Subscribe { subject, source }),
@@ -214,7 +217,11 @@ impl Known {
 }
 
 fn parse(thing: &str, value: &[u8]) -> Result<Entry, String> {
-    let entry: Entry = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let document: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    if let Some(fault) = check::thing_entry(&document).first() {
+        return Err(format!("{} at `{}`", fault.message, fault.pointer));
+    }
+    let entry: Entry = serde_json::from_value(document).map_err(|error| error.to_string())?;
     if entry.thing == thing {
         Ok(entry)
     } else {
