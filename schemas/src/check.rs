@@ -2,9 +2,9 @@
 use crate::{
     Kind,
     kinds::Fault,
-    refusal::{FAULTS_MAX, shown},
+    refusal::{FAULTS_MAX, cut, push_segment, shown},
 };
-use jsonschema::{PatternOptions, Registry, Validator};
+use jsonschema::{PatternOptions, Registry, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
@@ -59,6 +59,9 @@ pub const FILES: [(&str, &str); 11] = [
 /// Where the files live for each other. Nothing is ever fetched from there.
 const BASE: &str = "telltale:/schemas/";
 
+/// Longest message of the schema checker's that is repeated, in characters: it may quote the whole document.
+const MESSAGE_MAX: usize = 200;
+
 /// What is wrong with a whole message of that kind; empty if nothing is.
 pub fn envelope(kind: Kind, document: &Value) -> Vec<Fault> {
     faults(&SCHEMAS.of(kind).envelope, document)
@@ -67,6 +70,24 @@ pub fn envelope(kind: Kind, document: &Value) -> Vec<Fault> {
 /// What is wrong with the data of that kind; empty if nothing is.
 pub fn data(kind: Kind, data: &Value) -> Vec<Fault> {
     faults(&SCHEMAS.of(kind).data, data)
+}
+
+/// What is wrong with a message of ours, whatever its kind; empty if nothing is.
+pub fn message(document: &Value) -> Vec<Fault> {
+    let event_type = document.get("type").and_then(Value::as_str);
+    match event_type.map(|event_type| (event_type, Kind::of_event_type(event_type))) {
+        Some((_, Some(kind))) => envelope(kind, document),
+        Some((event_type, None)) => {
+            let message = format!("`{}` is no type of ours", shown(event_type));
+            vec![Fault::at("/type", message)]
+        }
+        None => vec![Fault::at("", "a message without a `type`")],
+    }
+}
+
+/// What is wrong with one resolved record; empty if nothing is.
+pub fn record(record: &Value) -> Vec<Fault> {
+    faults(&SCHEMAS.record, record)
 }
 
 /// What is wrong with an entry of the `things` bucket; empty if nothing is.
@@ -82,6 +103,7 @@ static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::compile);
 
 struct Schemas {
     kinds: Vec<OfKind>,
+    record: Validator,
     thing: Validator,
 }
 
@@ -115,6 +137,7 @@ impl Schemas {
         };
         Self {
             kinds: Kind::ALL.into_iter().map(of).collect(),
+            record: compile("record.v1.schema.json"),
             thing: compile("thing.v1.schema.json"),
         }
     }
@@ -132,9 +155,18 @@ fn faults(validator: &Validator, document: &Value) -> Vec<Fault> {
         return Vec::new();
     }
     let errors = validator.iter_errors(document).take(FAULTS_MAX);
-    errors
-        .map(|error| Fault::at(error.instance_path().as_str(), shown(&error.to_string())))
-        .collect()
+    errors.map(|error| fault(&error)).collect()
+}
+
+fn fault(error: &ValidationError<'_>) -> Fault {
+    let mut pointer = error.instance_path().as_str().to_owned();
+    // What should not be there is the place, not the object that it is in.
+    if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind()
+        && let Some(member) = unexpected.first()
+    {
+        push_segment(&mut pointer, member);
+    }
+    Fault::at(pointer, cut(&error.to_string(), MESSAGE_MAX))
 }
 
 #[cfg(test)]

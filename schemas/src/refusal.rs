@@ -52,12 +52,14 @@ impl std::error::Error for Refusal {}
 
 /// What was found, short enough for a message and without control characters.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(SHOWN_MAX)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
+    cut(text, SHOWN_MAX)
+}
+
+/// At most that many characters, none of which moves a terminal's cursor or breaks a line of a log.
+pub(crate) fn cut(text: &str, chars_max: usize) -> String {
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut out: String = text.chars().take(chars_max).map(clean).collect();
+    if text.chars().nth(chars_max).is_some() {
         out.push('…');
     }
     out

@@ -10,7 +10,7 @@ pub struct Entry {
     /// The thing's name, unescaped; unique over all sites.
     pub thing: String,
     /// What `validate` goes by.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
     /// What `annotate` adds, as it stands.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -30,6 +30,13 @@ pub struct Policy {
     /// By property name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Property>,
+}
+
+impl Policy {
+    /// Whether it says nothing, so that only the defaults hold.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is expected of one property.
