@@ -353,9 +353,9 @@ fn number(text: &str, is_integer: bool, integer: Option<&str>) -> Result<Number,
     if double == 0.0 && significand.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
         return Err(format!("number {} is smaller than a double can be", shown(text)));
     }
-    // Above 2^53 not every integer is a double; `{:.0}` writes all the digits of the one that is nearest.
+    // From 2^53 on not every integer is a double; `{:.0}` writes all the digits of the one that is nearest.
     if let Some(integer) = integer
-        && double.abs() > 9_007_199_254_740_992.0
+        && double.abs() >= 9_007_199_254_740_992.0
         && format!("{double:.0}") != integer
     {
         return Err(format!("a double cannot hold the integer {}", shown(text)));

@@ -59,5 +59,11 @@ fn the_packs_of_the_rfc_resolve_to_the_expected_records() {
         let wanted = read(&folder, &format!("{name}.gen.resolved.json"));
         let records = senml::resolve(&pack, now).expect(name);
         assert_same(&records, &wanted, name);
+        let cbor = crate::cbor::encode(&pack);
+        assert_eq!(
+            senml::resolve_cbor(&cbor, now).expect(name),
+            records,
+            "{name} in CBOR"
+        );
     }
 }
