@@ -2,9 +2,12 @@
 //!
 //! A command is a clap struct with an async `run`, which finds its own context; data goes to stdout, talk to
 //! stderr, and the answer is an exit code.
+pub mod courier;
 pub mod exit;
 pub mod new_worker;
 pub mod output;
+pub mod replay;
+pub mod simulate;
 
 use std::process::ExitCode;
 

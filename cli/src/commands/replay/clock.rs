@@ -79,7 +79,10 @@ impl Clock {
         let at = if zoned {
             parsed.to_timestamp().ok()?
         } else {
-            let local = parsed.to_datetime().or_else(|_| parsed.to_date().map(DateTime::from)).ok()?;
+            let local = parsed
+                .to_datetime()
+                .or_else(|_| parsed.to_date().map(DateTime::from))
+                .ok()?;
             self.zone.to_timestamp(local).ok()?
         };
         Timestamp::from_micros(at.as_microsecond())
@@ -125,19 +128,52 @@ mod tests {
             format: format.into(),
             zone: zone.into(),
         };
-        Clock::new(&time).unwrap().read(text).map_or_else(|e| e.to_string(), |at| at.to_string())
+        Clock::new(&time)
+            .unwrap()
+            .read(text)
+            .map_or_else(|e| e.to_string(), |at| at.to_string())
     }
 
     #[test]
     fn times_are_read_in_formats_and_zones_that_people_use() {
         for (format, zone, text, expected) in [
-            ("%d/%m/%Y %H:%M:%S", "+01:00", "10/03/2004 18:00:00", "2004-03-10T17:00:00Z"),
-            ("%d/%m/%Y %H:%M:%S", "+01:00", "4/04/2005 9:00:00", "2005-04-04T08:00:00Z"),
-            ("%d/%m/%Y %H.%M.%S", "UTC", "10/03/2004 18.00.00", "2004-03-10T18:00:00Z"),
-            ("%m/%d/%y %I:%M %p", "-05:30", "3/9/04 6:05 PM", "2004-03-09T23:35:00Z"),
+            (
+                "%d/%m/%Y %H:%M:%S",
+                "+01:00",
+                "10/03/2004 18:00:00",
+                "2004-03-10T17:00:00Z",
+            ),
+            (
+                "%d/%m/%Y %H:%M:%S",
+                "+01:00",
+                "4/04/2005 9:00:00",
+                "2005-04-04T08:00:00Z",
+            ),
+            (
+                "%d/%m/%Y %H.%M.%S",
+                "UTC",
+                "10/03/2004 18.00.00",
+                "2004-03-10T18:00:00Z",
+            ),
+            (
+                "%m/%d/%y %I:%M %p",
+                "-05:30",
+                "3/9/04 6:05 PM",
+                "2004-03-09T23:35:00Z",
+            ),
             ("%Y-%m-%d", "UTC", "2004-03-10", "2004-03-10T00:00:00Z"),
-            ("%Y-%m-%dT%H:%M:%S%.f%z", "UTC", "2004-03-10T18:00:00.25+0200", "2004-03-10T16:00:00.25Z"),
-            ("rfc3339", "UTC", "2004-03-10T18:00:00+01:00", "2004-03-10T17:00:00Z"),
+            (
+                "%Y-%m-%dT%H:%M:%S%.f%z",
+                "UTC",
+                "2004-03-10T18:00:00.25+0200",
+                "2004-03-10T16:00:00.25Z",
+            ),
+            (
+                "rfc3339",
+                "UTC",
+                "2004-03-10T18:00:00+01:00",
+                "2004-03-10T17:00:00Z",
+            ),
             ("epoch", "UTC", "1078938000.5", "2004-03-10T17:00:00.5Z"),
             ("epoch_ms", "UTC", "1078938000500", "2004-03-10T17:00:00.5Z"),
         ] {
@@ -147,8 +183,14 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_told_with_the_format() {
-        assert_eq!(read("epoch", "UTC", "soon"), "time `soon` does not read as `epoch`");
-        assert_eq!(read("%d/%m/%Y", "UTC", "31/02/2004"), "time `31/02/2004` does not read as `%d/%m/%Y`");
+        assert_eq!(
+            read("epoch", "UTC", "soon"),
+            "time `soon` does not read as `epoch`"
+        );
+        assert_eq!(
+            read("%d/%m/%Y", "UTC", "31/02/2004"),
+            "time `31/02/2004` does not read as `%d/%m/%Y`"
+        );
         let time = Time {
             columns: Vec::new(),
             format: "epoch".into(),

@@ -212,7 +212,9 @@ impl Mapping {
         for (column, property) in &self.properties {
             let name = property.name.as_deref().unwrap_or(column);
             if !is_property(name) {
-                return Err(format!("`{name}` cannot be a property's name: letters, digits and -:._/ only, beginning with a letter or digit"));
+                return Err(format!(
+                    "`{name}` cannot be a property's name: letters, digits and -:._/ only, beginning with a letter or digit"
+                ));
             }
             if matches!(name, "time" | "specversion") {
                 return Err(format!("a property cannot be called `{name}`"));
@@ -257,7 +259,12 @@ impl Mapping {
 
     /// All columns that the mapping speaks of.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        let own = self.thing.column.iter().chain(&self.time.columns).chain(&self.key.columns);
+        let own = self
+            .thing
+            .column
+            .iter()
+            .chain(&self.time.columns)
+            .chain(&self.key.columns);
         own.chain(self.properties.keys()).map(String::as_str)
     }
 }
@@ -266,7 +273,9 @@ impl Mapping {
 fn is_property(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-:._/".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-:._/".contains(&b))
 }
 
 #[cfg(test)]
@@ -280,7 +289,10 @@ mod tests {
         let mapping = Mapping::parse(LEAST).unwrap();
         assert_eq!(mapping.time.format, "rfc3339");
         assert_eq!(mapping.columns().collect::<Vec<_>>(), ["at", "v"]);
-        assert_eq!(mapping.entry("t").policy.properties["v"].kind, Some(ValueType::Number));
+        assert_eq!(
+            mapping.entry("t").policy.properties["v"].kind,
+            Some(ValueType::Number)
+        );
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct Rows<'a> {
 #[derive(Debug)]
 enum Source {
     Csv {
-        records: Box<csv::StringRecordsIntoIter<File>>,
+        reader: Box<csv::Reader<File>>,
         heading: Vec<String>,
     },
     Ndjson {
@@ -132,10 +132,14 @@ fn hash(path: &Path) -> io::Result<String> {
             n => hasher.update(chunk.get(..n).unwrap_or_default()),
         }
     }
-    Ok(hasher.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(hasher
+        .finalize()
+        .iter()
+        .take(8)
+        .fold(String::new(), |mut text, byte| {
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        }))
 }
 
 impl<'a> Rows<'a> {
@@ -160,12 +164,20 @@ impl<'a> Rows<'a> {
                     .iter()
                     .map(|name| name.trim_start_matches('\u{feff}').to_owned())
                     .collect();
-                if let Some(lacking) = mapping.columns().find(|column| !heading.iter().any(|h| h == column)) {
+                if let Some(lacking) = mapping
+                    .columns()
+                    .find(|column| !heading.iter().any(|h| h == column))
+                {
                     return Err(OpenError::Column(lacking.to_owned()));
                 }
-                unmapped.extend(heading.iter().filter(|name| !name.is_empty() && !mentions(mapping, name)).cloned());
+                unmapped.extend(
+                    heading
+                        .iter()
+                        .filter(|name| !name.is_empty() && !mentions(mapping, name))
+                        .cloned(),
+                );
                 Source::Csv {
-                    records: Box::new(reader.into_records()),
+                    reader: Box::new(reader),
                     heading,
                 }
             }
@@ -191,26 +203,32 @@ impl<'a> Rows<'a> {
 
     fn pull(&mut self) -> Option<Result<(u64, Value), RowError>> {
         match &mut self.source {
-            Source::Csv { records, heading } => Some(match records.next()? {
-                Err(error) => {
-                    let line = error.position().map_or(0, csv::Position::line);
-                    Err(RowError::Form {
-                        line,
+            Source::Csv { reader, heading } => {
+                let mut record = csv::StringRecord::new();
+                match reader.read_record(&mut record) {
+                    Ok(false) => None,
+                    Err(error) => Some(Err(RowError::Form {
+                        line: error.position().map_or(0, csv::Position::line),
                         why: error.to_string(),
-                    })
+                    })),
+                    Ok(true) => {
+                        let line = record.position().map_or(0, csv::Position::line);
+                        let cells = heading.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
+                        let object = cells
+                            .map(|(name, cell)| (name.clone(), Value::from(cell)))
+                            .collect();
+                        Some(Ok((line, Value::Object(object))))
+                    }
                 }
-                Ok(record) => {
-                    let line = record.position().map_or(0, csv::Position::line);
-                    let cells = heading.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
-                    let object = cells.map(|(name, cell)| (name.clone(), Value::from(cell))).collect();
-                    Ok((line, Value::Object(object)))
-                }
-            }),
+            }
             Source::Ndjson { lines, line } => {
                 let text = lines.next()?;
                 *line += 1;
                 let line = *line;
-                Some(text.map_err(RowError::Read).and_then(|text| object(&text, line).map(|value| (line, value))))
+                Some(
+                    text.map_err(RowError::Read)
+                        .and_then(|text| object(&text, line).map(|value| (line, value))),
+                )
             }
         }
     }
@@ -228,7 +246,10 @@ impl<'a> Rows<'a> {
         Name::new(&thing).map_err(|error| wrong(error.to_string()))?;
         let parts = self.mapping.time.columns.iter().map(|column| text(column));
         let time = parts.collect::<Result<Vec<_>, _>>()?.join(" ");
-        let time = self.clock.read(&time).map_err(|source| RowError::Time { line, source })?;
+        let time = self
+            .clock
+            .read(&time)
+            .map_err(|source| RowError::Time { line, source })?;
         let key = if self.mapping.key.columns.is_empty() {
             format!("{}-{line}", self.file_hash)
         } else {
@@ -244,7 +265,9 @@ impl<'a> Rows<'a> {
             missing: 0,
         };
         for (column, property) in &self.mapping.properties {
-            let Some(given) = cell(cells, column) else { continue };
+            let Some(given) = cell(cells, column) else {
+                continue;
+            };
             let name = property.name.clone().unwrap_or_else(|| column.clone());
             let value = self.value(given, column, property).map_err(wrong)?;
             row.missing += usize::from(self.is_missing(&value, property));
@@ -255,7 +278,9 @@ impl<'a> Rows<'a> {
 
     /// A cell's value; `null` for a text that means «no value» in a column of another type.
     fn value(&self, given: &Value, column: &str, property: &Column) -> Result<Value, String> {
-        let Value::String(text) = given else { return Ok(given.clone()) };
+        let Value::String(text) = given else {
+            return Ok(given.clone());
+        };
         let means_none = self.mapping.missing(property).any(|value| value == given);
         let read = match property.kind() {
             ValueType::String => return Ok(given.clone()),
@@ -305,7 +330,9 @@ impl Iterator for Rows<'_> {
 }
 
 fn form(path: &Path, mapping: &Mapping) -> Option<FileFormat> {
-    let suffix = path.extension().map(|suffix| suffix.to_string_lossy().to_lowercase());
+    let suffix = path
+        .extension()
+        .map(|suffix| suffix.to_string_lossy().to_lowercase());
     mapping.format.or(match suffix.as_deref() {
         Some("csv" | "tsv") => Some(FileFormat::Csv),
         Some("ndjson" | "jsonl") => Some(FileFormat::Ndjson),
@@ -351,7 +378,11 @@ fn plain(value: &Value) -> String {
 }
 
 fn number(text: &str, decimal: char) -> Option<Value> {
-    let text = if decimal == '.' { text.to_owned() } else { text.replace(decimal, ".") };
+    let text = if decimal == '.' {
+        text.to_owned()
+    } else {
+        text.replace(decimal, ".")
+    };
     if let Ok(whole) = text.parse::<i64>() {
         return Some(whole.into());
     }
@@ -375,8 +406,15 @@ fn digest(values: &[String]) -> String {
         hasher.update(value.len().to_be_bytes());
         hasher.update(value);
     }
-    hasher.finalize().iter().take(16).fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    hasher
+        .finalize()
+        .iter()
+        .take(16)
+        .fold(String::new(), |mut text, byte| {
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
 }
+
+#[cfg(test)]
+mod tests;
