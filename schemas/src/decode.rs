@@ -1,12 +1,15 @@
 //! From what a device sent to records: plain JSON, SenML in JSON and CBOR, CloudEvents.
+mod cloud_event;
+mod plain;
+
+use self::{cloud_event::cloud_event, plain::plain};
 use crate::{
-    Record, Refusal, Timestamp, cbor, id,
-    refusal::{push_segment, shown},
-    senml::{self, RECORDS_MAX, is_name_byte},
+    Record, Refusal, Timestamp, cbor,
+    refusal::shown,
+    senml::{self, is_name_byte},
     strict::{self, DEVICE},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Longest name of a property in bytes.
 pub const PROPERTY_MAX: usize = 128;
@@ -108,6 +111,24 @@ pub fn split(
     Ok(things)
 }
 
+/// Where the record of that index in [`decode`]'s answer stood: a JSON Pointer to the SenML record, or to the
+/// value in plain JSON. Reads the payload again; for what is refused after decoding.
+pub fn pointer(
+    content_type: Option<&str>,
+    payload: &[u8],
+    received: Timestamp,
+    index: usize,
+) -> Option<String> {
+    let found = read(content_type, payload, received).ok()?;
+    let item = found.items.get(index)?;
+    let pointer = if item.is_senml {
+        item.pointer.strip_suffix("/n").unwrap_or(&item.pointer)
+    } else {
+        &item.pointer
+    };
+    Some(pointer.to_owned())
+}
+
 /// What is left of a full SenML name under its thing.
 fn strip<'a>(name: &'a str, thing: &str) -> &'a str {
     match name.strip_prefix(thing) {
@@ -136,8 +157,6 @@ struct Found {
     time: Option<Timestamp>,
     subject: Option<String>,
     items: Vec<Item>,
-    /// Where in the payload the pointers of `items` begin.
-    within: &'static str,
 }
 
 impl Found {
@@ -152,6 +171,14 @@ impl Found {
         }
         let message = format!("{sum} bytes of records are more than {RESOLVED_MAX}");
         Err(Refusal::at("size", "", message))
+    }
+
+    /// The same, found inside of something else.
+    fn under(mut self, prefix: &str) -> Self {
+        for item in &mut self.items {
+            item.pointer.insert_str(0, prefix);
+        }
+        self
     }
 
     fn decoded(self) -> Decoded {
@@ -261,233 +288,4 @@ fn pack(value: &Value, now: Timestamp) -> Result<Found, Refusal> {
         items,
         ..Found::default()
     })
-}
-
-fn plain(value: &Value, time: Option<Timestamp>) -> Result<Found, Refusal> {
-    let Value::Object(members) = value else {
-        return Err(Refusal::at("shape", "", "plain JSON is an object of values"));
-    };
-    let mut found = Found {
-        time: member_time(members)?.or(time),
-        ..Found::default()
-    };
-    flatten(members, "", "", &mut found.items)?;
-    if found.items.is_empty() {
-        return Err(Refusal::at("records", "", "no value"));
-    }
-    // Two ways to write one name, `{"a.b":1,"a":{"b":2}}`, are as ambiguous as a key that comes twice.
-    let mut names: Vec<&Item> = found.items.iter().collect();
-    names.sort_by(|a, b| a.record.n.cmp(&b.record.n));
-    if let Some([_, twice]) = names.array_windows().find(|[a, b]| a.record.n == b.record.n) {
-        let message = format!("name `{}` comes twice", shown(&twice.record.n));
-        return Err(Refusal::at("duplicate_key", twice.pointer.clone(), message));
-    }
-    Ok(found)
-}
-
-fn member_time(members: &Map<String, Value>) -> Result<Option<Timestamp>, Refusal> {
-    let time = match members.get("time") {
-        None => return Ok(None),
-        Some(Value::String(text)) => Timestamp::parse(text).ok(),
-        Some(Value::Number(seconds)) => seconds.as_f64().and_then(Timestamp::from_seconds),
-        Some(_) => None,
-    };
-    time.map(Some).ok_or_else(|| {
-        Refusal::at(
-            "time",
-            "/time",
-            "`time` is neither an RFC 3339 time nor seconds since 1970",
-        )
-    })
-}
-
-fn flatten(
-    members: &Map<String, Value>,
-    name: &str,
-    pointer: &str,
-    items: &mut Vec<Item>,
-) -> Result<(), Refusal> {
-    for (key, value) in members {
-        if name.is_empty() && key == "time" {
-            continue;
-        }
-        let mut pointer = pointer.to_owned();
-        push_segment(&mut pointer, key);
-        let name = if name.is_empty() {
-            key.clone()
-        } else {
-            format!("{name}.{key}")
-        };
-        if !is_property(&name) || key.is_empty() {
-            let message = format!("`{}` is no name of a property", shown(&name));
-            return Err(Refusal::at("name", pointer, message));
-        }
-        let mut record = Record::named(name.as_str());
-        match value {
-            Value::Object(members) => {
-                flatten(members, &name, &pointer, items)?;
-                continue;
-            }
-            Value::Array(_) => {
-                let message = format!("`{}` is an array", shown(&name));
-                return Err(Refusal::at("shape", pointer, message));
-            }
-            Value::Number(number) => record.v = number.as_f64(),
-            Value::Bool(flag) => record.vb = Some(*flag),
-            Value::String(text) => record.vs = Some(text.clone()),
-            Value::Null => record.missing(None),
-        }
-        if items.len() == RECORDS_MAX {
-            return Err(Refusal::at(
-                "records",
-                pointer,
-                format!("more than {RECORDS_MAX} values"),
-            ));
-        }
-        items.push(Item {
-            record,
-            pointer,
-            is_senml: false,
-        });
-    }
-    Ok(())
-}
-
-fn cloud_event(value: &Value, received: Timestamp) -> Result<Found, Refusal> {
-    let Value::Object(members) = value else {
-        return Err(Refusal::at("cloudevent", "", "a CloudEvent is an object"));
-    };
-    let event = Event { members };
-    event.check()?;
-    let key = event.text("id")?.unwrap_or_default();
-    if !id::is_key(key) {
-        let message = format!("`{}` is not 1 to 128 printable ASCII characters", shown(key));
-        return Err(Refusal::at("id", "/id", message));
-    }
-    let time = match event.text("time")? {
-        None => None,
-        Some(text) => Some(Timestamp::parse(text).map_err(|_| {
-            Refusal::at(
-                "time",
-                "/time",
-                format!("`{}` is not an RFC 3339 time", shown(text)),
-            )
-        })?),
-    };
-    let found = event.data(time, received)?;
-    Ok(Found {
-        key: Some(key.to_owned()),
-        time: found.time.or(time),
-        subject: event.text("subject")?.map(str::to_owned),
-        items: found.items,
-        within: if members.contains_key("data") {
-            "/data"
-        } else {
-            "/data_base64"
-        },
-    })
-}
-
-/// A CloudEvent in structured mode.
-struct Event<'a> {
-    members: &'a Map<String, Value>,
-}
-
-impl<'a> Event<'a> {
-    fn check(&self) -> Result<(), Refusal> {
-        let is_name = |name: &str| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        };
-        let strange = self
-            .members
-            .keys()
-            .find(|name| !is_name(name) && *name != "data_base64");
-        if let Some(name) = strange {
-            let message = format!("`{}` is no attribute's name", shown(name));
-            return Err(wrong(name, message));
-        }
-        match self.text("specversion")? {
-            Some("1.0") => {}
-            other => {
-                let message = format!("specversion is `{}`, not `1.0`", shown(other.unwrap_or_default()));
-                return Err(wrong("specversion", message));
-            }
-        }
-        for name in ["id", "source", "type"] {
-            if self.text(name)?.is_none() {
-                return Err(Refusal::at(
-                    "cloudevent",
-                    "",
-                    format!("a CloudEvent without `{name}`"),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
-        match self.members.get(name) {
-            // JSON's null is an absent attribute (CloudEvents JSON format §2.2).
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
-            Some(_) => Err(wrong(
-                name,
-                format!("`{name}` is not a text with something in it"),
-            )),
-        }
-    }
-
-    fn data(&self, time: Option<Timestamp>, received: Timestamp) -> Result<Found, Refusal> {
-        let format = Format::of(self.text("datacontenttype")?, "/datacontenttype")?;
-        let now = time.unwrap_or(received);
-        let within = |format: Format, value: &Value| match format {
-            Format::Plain => plain(value, time),
-            Format::Senml | Format::SenmlCbor => pack(value, now),
-            Format::CloudEvent => Err(Refusal::at("cloudevent", "", "a CloudEvent in a CloudEvent")),
-        };
-        match (self.members.get("data"), self.members.get("data_base64")) {
-            (Some(Value::Null) | None, None) => {
-                Err(Refusal::at("cloudevent", "", "a CloudEvent without data"))
-            }
-            (Some(_), Some(_)) => Err(wrong("data_base64", "both `data` and `data_base64`".to_owned())),
-            (Some(value), None) => {
-                let format = format.unwrap_or_else(|| Format::of_value(value));
-                if format == Format::SenmlCbor {
-                    return Err(wrong("data", "CBOR comes in `data_base64`".to_owned()));
-                }
-                within(format, value).map_err(|refusal| refusal.under("/data"))
-            }
-            (None, Some(encoded)) => {
-                let bytes = encoded.as_str().and_then(|text| STANDARD.decode(text).ok());
-                let bytes = bytes.ok_or_else(|| wrong("data_base64", "not base64".to_owned()))?;
-                document(format, &bytes)
-                    .and_then(|(format, value)| within(format, &value))
-                    .map_err(|refusal| refusal.under("/data_base64"))
-            }
-        }
-    }
-}
-
-fn wrong(attribute: &str, message: String) -> Refusal {
-    let mut pointer = String::new();
-    push_segment(&mut pointer, attribute);
-    Refusal::at("cloudevent", pointer, message)
-}
-
-/// Where the record of that index in [`decode`]'s answer stood: a JSON Pointer to the SenML record, or to the
-/// value in plain JSON. Reads the payload again; for what is refused after decoding.
-pub fn pointer(
-    content_type: Option<&str>,
-    payload: &[u8],
-    received: Timestamp,
-    index: usize,
-) -> Option<String> {
-    let found = read(content_type, payload, received).ok()?;
-    let item = found.items.get(index)?;
-    let pointer = if item.is_senml {
-        item.pointer.strip_suffix("/n").unwrap_or(&item.pointer)
-    } else {
-        &item.pointer
-    };
-    Some(format!("{}{pointer}", found.within))
 }

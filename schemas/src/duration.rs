@@ -16,3 +16,36 @@ pub fn parse(text: &str) -> Option<Duration> {
     };
     number.checked_mul(seconds).map(Duration::from_secs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        for (text, millis) in [
+            ("7d", 604_800_000),
+            ("36h", 129_600_000),
+            ("90m", 5_400_000),
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "7",
+            "d",
+            "7 d",
+            "-7d",
+            "7.5h",
+            "7D",
+            "1w",
+            "99999999999999999999d",
+            "9999999999999999999d",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -71,3 +71,60 @@ fn hex(bytes: &[u8]) -> String {
             out
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_printable_ascii_of_1_to_128_bytes() {
+        for key in ["k", "01JB3V9Q0H7T5W4M2N6K8R1C3D", "a:b/c~!", &"k".repeat(128)] {
+            assert!(is_key(key), "{key}");
+        }
+        for key in ["", "two words", "tab\t", "clé", "\u{7f}", "a\n", &"k".repeat(129)] {
+            assert!(!is_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_id_names_its_effect() {
+        let reading = of("road-weather-17", "k1");
+        assert_eq!(reading, "road-weather-17:k1");
+        assert_eq!(
+            effect(&reading, "over-limit", 0),
+            "road-weather-17:k1.over-limit.0"
+        );
+    }
+
+    #[test]
+    fn a_trace_begins_and_goes_on() {
+        let begun = traceparent("road-weather-17:k1");
+        assert_eq!(begun, traceparent("road-weather-17:k1"));
+        assert_eq!(begun.len(), 55);
+        let next = child(&begun, "annotate 1").unwrap();
+        assert_eq!(trace_id(&next), trace_id(&begun));
+        assert_ne!(next, begun);
+        assert_eq!(child("nonsense", "annotate 1"), None);
+    }
+
+    #[test]
+    fn what_w3c_trace_context_tells_to_ignore_is_ignored() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace_id(good), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert!(trace_id(&format!("{}-later", good.replacen("00-", "01-", 1))).is_some());
+        for bad in [
+            String::new(),
+            good.replacen("00-", "0-", 1),
+            good.to_uppercase(),
+            format!("{good}-more"),
+            good.replacen("00-", "ff-", 1),
+            good.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            good.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            good.replace('-', "_"),
+            format!(" {good}"),
+            good.replace("4bf9", "4bg9"),
+        ] {
+            assert_eq!(trace_id(&bad), None, "{bad}");
+        }
+    }
+}

@@ -30,12 +30,15 @@ impl Timestamp {
 
     /// From epoch seconds as SenML has them (RFC 8428 §4.5.3), rounded to the microsecond.
     pub fn from_seconds(seconds: f64) -> Option<Self> {
-        let micros = (seconds * 1e6).round();
-        if !micros.is_finite() || micros.abs() > 9e18 {
+        // Apart, because one product of all would round once more: a moment of a microsecond comes back as it
+        // went until the year 2242.
+        let whole = seconds.floor();
+        let micros = ((seconds - whole) * 1e6).round();
+        if !whole.is_finite() || whole.abs() > 1e12 {
             return None;
         }
         #[expect(clippy::cast_possible_truncation, reason = "bounded on the line above")]
-        Self::from_micros(micros as i64)
+        Self::from_micros(whole as i64 * 1_000_000 + micros as i64)
     }
 
     /// From the `time` crate's type, cut to the microsecond.
