@@ -1,8 +1,8 @@
 //! Message type to lane: a worker never sees a subject.
 use crate::{Cause, delivery::Raw};
-use telltale_nats::Lane;
+use telltale_nats::{Lane, Name};
 use telltale_schemas::{
-    Command, Derivation, Document, Event, Observation, Outcome, Quarantine, Reading, Registration,
+    Command, Derivation, Document, Envelope, Event, Observation, Outcome, Quarantine, Reading, Registration,
 };
 
 /// One kind of message on one lane. Closed: the eight kinds.
@@ -110,6 +110,106 @@ pub trait Outbound: Send + Sync + 'static {
     fn write(&self, envelope: telltale_schemas::Envelope<()>) -> Result<Vec<u8>, serde_json::Error>;
 }
 
+impl Inbound for Raw {
+    const LANES: &'static [Lane] = &[Lane::Raw];
+    fn decode(lane: Lane, raw: Self, base: Cause) -> Result<(Self, Cause), DecodeError> {
+        match lane {
+            Lane::Raw => Ok((raw, base)),
+            other => Err(DecodeError::Lane(other)),
+        }
+    }
+}
+
+impl<M: OnLane> Inbound for M {
+    const LANES: &'static [Lane] = &[M::LANE];
+    fn decode(lane: Lane, raw: Raw, base: Cause) -> Result<(Self, Cause), DecodeError> {
+        if lane != M::LANE {
+            return Err(DecodeError::Lane(lane));
+        }
+        let envelope: Envelope<M> = serde_json::from_slice(&raw.payload)
+            .map_err(|source| DecodeError::Malformed { lane, source })?;
+        check(&envelope, &raw.subject, &base)?;
+        let thing = Name::new(envelope.subject)
+            .map_err(|error| DecodeError::Contradiction(format!("subject: {error}")))?;
+        let cause = Cause {
+            id: envelope.id,
+            thing,
+            time: envelope.time,
+            recordedtime: envelope.recordedtime,
+            rawseq: envelope.rawseq,
+            protocol: envelope.protocol,
+            publisher: envelope.publisher,
+            correlationid: envelope.correlationid,
+            causationid: envelope.causationid,
+            traceparent: base.traceparent.or(envelope.traceparent),
+            expirytime: envelope.expirytime,
+            source: envelope.source,
+            site: base.site,
+            hops: base.hops,
+            attempt: base.attempt,
+            redo: base.redo,
+        };
+        Ok((envelope.data, cause))
+    }
+}
+
+/// What the envelope says must agree with the subject that it came under.
+fn check<M: OnLane>(envelope: &Envelope<M>, subject: &str, base: &Cause) -> Result<(), DecodeError> {
+    let contradiction = |text: String| Err(DecodeError::Contradiction(text));
+    if envelope.kind != M::KIND {
+        return contradiction(format!(
+            "type `{}` does not belong on `{}`",
+            envelope.kind.event_type(),
+            M::LANE
+        ));
+    }
+    if telltale_nats::subject::parse_pack(subject).is_none() && envelope.subject != base.thing.plain() {
+        return contradiction(format!(
+            "the envelope is about `{}`, its subject about `{}`",
+            envelope.subject, base.thing
+        ));
+    }
+    if let Some(name) = envelope.data.name() {
+        let token = Name::new(name).map_err(|error| DecodeError::Contradiction(format!("name: {error}")))?;
+        if subject.rsplit('.').next() != Some(token.token()) {
+            return contradiction(format!("`{name}` came under `{subject}`"));
+        }
+    }
+    Ok(())
+}
+
+impl<M: OnLane> Outbound for M {
+    const LANES: &'static [Lane] = &[M::LANE];
+    fn lane(&self) -> Lane {
+        M::LANE
+    }
+    fn same_id(&self) -> bool {
+        M::SAME_ID
+    }
+    fn name(&self) -> Option<&str> {
+        OnLane::name(self)
+    }
+    fn write(&self, envelope: Envelope<()>) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Envelope {
+            specversion: envelope.specversion,
+            id: envelope.id,
+            kind: M::KIND,
+            source: envelope.source,
+            subject: envelope.subject,
+            time: envelope.time,
+            recordedtime: envelope.recordedtime,
+            rawseq: envelope.rawseq,
+            protocol: envelope.protocol,
+            publisher: envelope.publisher,
+            causationid: envelope.causationid,
+            correlationid: envelope.correlationid,
+            traceparent: envelope.traceparent,
+            expirytime: envelope.expirytime,
+            data: self,
+        })
+    }
+}
+
 /// The output of a sink. It has no values, so `Emit<Nothing>` can only be empty.
 #[derive(Debug, Clone, Copy)]
 pub enum Nothing {}
@@ -125,7 +225,67 @@ impl Outbound for Nothing {
     fn name(&self) -> Option<&str> {
         match *self {}
     }
-    fn write(&self, _: telltale_schemas::Envelope<()>) -> Result<Vec<u8>, serde_json::Error> {
+    fn write(&self, _: Envelope<()>) -> Result<Vec<u8>, serde_json::Error> {
         match *self {}
     }
+}
+
+/// An enum over message types, one variant named after each, readable and writable, with `From` for each.
+///
+/// ```
+/// use telltale_runtime::prelude::*;
+/// telltale_runtime::lanes! {
+///     /// What the rule says.
+///     pub enum Alarm { Event, Command }
+/// }
+/// let _: Emit<Alarm> = Emit::one(Event::new("hot")).and(Command::new("lamp", true));
+/// ```
+#[macro_export]
+macro_rules! lanes {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$inner:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone)]
+        $vis enum $name {
+            $(
+                $(#[$inner])*
+                #[doc = concat!("A message of the type [`", stringify!($variant), "`].")]
+                $variant($variant)
+            ),+
+        }
+        impl $crate::Inbound for $name {
+            const LANES: &'static [$crate::Lane] = &[$(<$variant as $crate::OnLane>::LANE),+];
+            fn decode(
+                lane: $crate::Lane,
+                raw: $crate::delivery::Raw,
+                base: $crate::Cause,
+            ) -> ::std::result::Result<(Self, $crate::Cause), $crate::lane::DecodeError> {
+                $(if lane == <$variant as $crate::OnLane>::LANE {
+                    return <$variant as $crate::Inbound>::decode(lane, raw, base)
+                        .map(|(data, cause)| (Self::$variant(data), cause));
+                })+
+                ::std::result::Result::Err($crate::lane::DecodeError::Lane(lane))
+            }
+        }
+        impl $crate::Outbound for $name {
+            const LANES: &'static [$crate::Lane] = &[$(<$variant as $crate::OnLane>::LANE),+];
+            fn lane(&self) -> $crate::Lane {
+                match self { $(Self::$variant(_) => <$variant as $crate::OnLane>::LANE),+ }
+            }
+            fn same_id(&self) -> bool {
+                match self { $(Self::$variant(_) => <$variant as $crate::OnLane>::SAME_ID),+ }
+            }
+            fn name(&self) -> ::std::option::Option<&str> {
+                match self { $(Self::$variant(message) => $crate::OnLane::name(message)),+ }
+            }
+            fn write(
+                &self,
+                envelope: $crate::Envelope<()>,
+            ) -> ::std::result::Result<::std::vec::Vec<u8>, $crate::JsonError> {
+                match self { $(Self::$variant(message) => $crate::Outbound::write(message, envelope)),+ }
+            }
+        }
+        $(impl ::std::convert::From<$variant> for $name {
+            fn from(message: $variant) -> Self { Self::$variant(message) }
+        })+
+    };
 }

@@ -1,0 +1,190 @@
+//! What a delivered message says of itself before its body is understood.
+use crate::{Cause, delivery::Raw};
+use async_nats::{HeaderMap, jetstream};
+use bytes::Bytes;
+use telltale_nats::{Lane, Name, Subject, header, subject};
+use telltale_schemas::{RawSeq, Timestamp};
+
+/// Stands for the thing where none can be told.
+pub(crate) const NO_THING: &str = "invalid";
+
+/// Where a message came from, and where in it we are.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The subject that it was published to first; on `redo` the one that it had before.
+    pub(crate) subject: String,
+    /// The lane, or why the subject is none of ours.
+    pub(crate) lane: Result<Lane, String>,
+    pub(crate) site: Name,
+    /// Its thing; [`NO_THING`] for a pack, and where the subject has none.
+    pub(crate) thing: Name,
+    /// When the broker stored it first.
+    pub(crate) stored: Timestamp,
+    /// Which raw message it is, on `raw`.
+    pub(crate) rawseq: Option<RawSeq>,
+    /// Names the message where it has no id that can be read.
+    pub(crate) place: String,
+    /// From 1.
+    pub(crate) attempt: u32,
+    pub(crate) redo: bool,
+    pub(crate) pack: bool,
+}
+
+/// What the durable says about the messages that come through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Through {
+    /// Creation time of RAW, on its durables.
+    pub(crate) epoch: Option<u64>,
+    /// Whether it is the worker's own lane.
+    pub(crate) redo: bool,
+}
+
+/// The value of a header, if it is there.
+pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    let headers = headers?;
+    headers.get(name).map(async_nats::HeaderValue::as_str).or_else(|| {
+        // Header names have no case; the map's do.
+        headers
+            .iter()
+            .find(|(known, _)| known.as_ref().eq_ignore_ascii_case(name))
+            .and_then(|(_, values)| values.first().map(async_nats::HeaderValue::as_str))
+    })
+}
+
+impl Arrival {
+    /// Reads subject, headers and acknowledgement subject. `site` is the worker's own, for what names none.
+    pub(crate) fn of(message: &jetstream::Message, through: Through, site: &Name) -> Self {
+        let headers = message.headers.as_ref();
+        let info = message.info().ok();
+        let stored = info.as_ref().map_or_else(Timestamp::now, |info| Timestamp::from_offset(info.published));
+        let (stream, sequence) = info.as_ref().map_or(("", 0), |info| (info.stream, info.stream_sequence));
+        let attempt = info.as_ref().map_or(1, |info| u32::try_from(info.delivered).unwrap_or(u32::MAX));
+        let original = |name| through.redo.then(|| header(headers, name)).flatten();
+        let text = original(header::ORIGINAL_SUBJECT).unwrap_or(message.subject.as_str());
+        let (lane, at, thing, pack) = parse(text, site);
+        let rawseq = if through.redo {
+            original(header::ORIGINAL_RAWSEQ).and_then(|text| text.parse().ok())
+        } else {
+            through.epoch.map(|epoch| RawSeq { epoch, seq: sequence })
+        };
+        Self {
+            place: match rawseq {
+                Some(rawseq) => format!("{thing}:{rawseq}"),
+                // A stream that was made anew counts from 1 again.
+                None => format!("{thing}:{stream}-{sequence}-{}", stored.as_micros()),
+            },
+            stored: original(header::ORIGINAL_TIME)
+                .and_then(|text| Timestamp::parse(text).ok())
+                .unwrap_or(stored),
+            subject: text.to_owned(),
+            lane,
+            site: at,
+            thing,
+            rawseq,
+            attempt: attempt.max(1),
+            redo: through.redo,
+            pack,
+        }
+    }
+
+    /// What a delivery's cause is before its envelope is read.
+    pub(crate) fn cause(&self, headers: Option<&HeaderMap>, hops: &str) -> Cause {
+        Cause {
+            id: self.place.clone(),
+            site: self.site.clone(),
+            thing: self.thing.clone(),
+            time: self.stored,
+            recordedtime: None,
+            rawseq: self.rawseq,
+            protocol: None,
+            publisher: None,
+            correlationid: None,
+            causationid: None,
+            traceparent: header(headers, header::TRACEPARENT)
+                .filter(|text| !self.pack && telltale_schemas::id::trace_id(text).is_some())
+                .map(str::to_owned),
+            expirytime: None,
+            source: String::new(),
+            hops: hops.to_owned(),
+            attempt: self.attempt,
+            redo: self.redo,
+        }
+    }
+
+    /// The message as [`crate::Inbound`] takes it. Headers are copied for `raw` alone: nobody else sees them.
+    pub(crate) fn raw(&self, headers: Option<&HeaderMap>, payload: Bytes) -> Raw {
+        Raw {
+            payload,
+            headers: match self.lane {
+                Ok(Lane::Raw) => pairs(headers),
+                _ => Vec::new(),
+            },
+            subject: self.subject.clone(),
+            stored: self.stored,
+        }
+    }
+}
+
+/// All headers, a name as often as it has values.
+pub(crate) fn pairs(headers: Option<&HeaderMap>) -> Vec<(String, String)> {
+    let Some(headers) = headers else { return Vec::new() };
+    headers
+        .iter()
+        .flat_map(|(name, values)| {
+            values
+                .iter()
+                .map(move |value| (name.to_string(), value.as_str().to_owned()))
+        })
+        .collect()
+}
+
+fn parse(text: &str, site: &Name) -> (Result<Lane, String>, Name, Name, bool) {
+    let nobody = || Name::new(NO_THING).expect("a plain word is a name");
+    if let Some(at) = subject::parse_pack(text) {
+        return (Ok(Lane::Valid), at, nobody(), true);
+    }
+    match Subject::parse(text) {
+        Ok(parsed) => (Ok(parsed.lane), parsed.site, parsed.thing, false),
+        Err(error) => {
+            let why = std::error::Error::source(&error).map_or_else(
+                || error.to_string(),
+                |source| format!("{error}: {source}"),
+            );
+            (Err(why), site.clone(), nobody(), false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site() -> Name {
+        Name::new("here").unwrap()
+    }
+
+    #[test]
+    fn a_subject_says_lane_site_and_thing() {
+        let (lane, at, thing, pack) = parse("raw.a8.urn=3At", &site());
+        assert_eq!((lane, at.plain(), thing.plain(), pack), (Ok(Lane::Raw), "a8", "urn:t", false));
+        let (lane, at, thing, pack) = parse("valid.a8._pack", &site());
+        assert_eq!((lane, at.plain(), thing.plain(), pack), (Ok(Lane::Valid), "a8", NO_THING, true));
+    }
+
+    #[test]
+    fn a_subject_that_is_none_of_ours_is_put_down_to_our_own_site() {
+        for text in ["raw.x", "raw.a.b.c", "raw.a.=zz", "raw.a._b", "nonsense"] {
+            let (lane, at, thing, _) = parse(text, &site());
+            assert!(lane.is_err(), "{text}");
+            assert_eq!((at.plain(), thing.plain()), ("here", NO_THING));
+        }
+    }
+
+    #[test]
+    fn header_names_have_no_case() {
+        let mut headers = HeaderMap::new();
+        headers.insert("telltale-id", "t:1");
+        assert_eq!(header(Some(&headers), header::ID), Some("t:1"));
+        assert_eq!(header(None, header::ID), None);
+    }
+}

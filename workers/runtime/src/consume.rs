@@ -1,0 +1,461 @@
+//! What is in hand: taken from the durables, kept alive, and acknowledged. Nothing else acknowledges.
+use crate::{
+    arrival::{Arrival, Through},
+    backoff,
+    daemon::Daemon,
+    health::Check,
+    pull::{Pull, PullError, Valve},
+    stop::Fatal,
+};
+use async_nats::{
+    Client,
+    jetstream::{
+        self, AckKind, ErrorCode,
+        consumer::PullConsumer,
+        stream::{ConsumerError, ConsumerErrorKind},
+    },
+};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, stream::BoxStream, stream::SelectAll};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use telltale_nats::{Lane, subject};
+use tokio::{sync::watch, time::Instant};
+
+/// Most messages taken up in one go. Around this number throughput does not change; far below it does.
+pub(crate) const CHUNK: usize = 500;
+/// The metadata of a durable on RAW that says when RAW was made.
+const EPOCH: &str = "telltale-epoch";
+/// How long quiet must last before a drain believes that no message is on its way.
+const QUIET: Duration = Duration::from_millis(100);
+/// What a draining copy gives back comes again after this time, when that copy asks for nothing any more.
+const GIVEN_BACK: Duration = Duration::from_millis(300);
+
+/// A message as it came out of a durable.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) message: jetstream::Message,
+    pub(crate) through: Through,
+    ack_wait: Duration,
+}
+
+/// One durable of the worker's, bound.
+#[derive(Debug, Clone)]
+struct Durable {
+    name: &'static str,
+    stream: &'static str,
+    batch: usize,
+    context: jetstream::Context,
+    client: Client,
+    check: Check,
+    valve: watch::Receiver<Valve>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BindError {
+    #[error("durable `{name}` on {stream} is not there; run `telltale provision`")]
+    Missing {
+        name: &'static str,
+        stream: &'static str,
+    },
+    #[error("durable `{name}` on {stream} does not say when RAW was made; run `telltale provision`")]
+    NoEpoch {
+        name: &'static str,
+        stream: &'static str,
+    },
+    #[error("durable `{name}` on {stream} cannot be bound: {source}")]
+    Unavailable {
+        name: &'static str,
+        stream: &'static str,
+        // The client's error prints its own source.
+        source: ConsumerError,
+    },
+    #[error("no subscription for durable `{name}` on {stream}: {source}")]
+    Subscribe {
+        name: &'static str,
+        stream: &'static str,
+        source: async_nats::SubscribeError,
+    },
+}
+
+/// A bound durable's messages.
+struct Source {
+    durable: Durable,
+    pull: Pull,
+    through: Through,
+    ack_wait: Duration,
+}
+
+impl Durable {
+    async fn bind(&self) -> Result<(Pull, Through, Duration), BindError> {
+        let (name, stream) = (self.name, self.stream);
+        let consumer: PullConsumer =
+            self.context
+                .get_consumer_from_stream(name, stream)
+                .await
+                .map_err(|source| match source.kind() {
+                    ConsumerErrorKind::JetStream(error)
+                        if matches!(
+                            error.error_code(),
+                            ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND
+                        ) =>
+                    {
+                        BindError::Missing { name, stream }
+                    }
+                    _ => BindError::Unavailable { name, stream, source },
+                })?;
+        let config = &consumer.cached_info().config;
+        let ack_wait = config.ack_wait;
+        let epoch = config.metadata.get(EPOCH).and_then(|text| text.parse().ok());
+        if stream == Lane::Raw.stream() && epoch.is_none() {
+            return Err(BindError::NoEpoch { name, stream });
+        }
+        let through = Through {
+            epoch: epoch.filter(|_| stream == Lane::Raw.stream()),
+            redo: stream == subject::REDO_STREAM,
+        };
+        let pull = Pull::new(&self.client, consumer, self.batch, self.valve.clone())
+            .await
+            .map_err(|source| BindError::Subscribe { name, stream, source })?;
+        self.check.set_ready();
+        Ok((pull, through, ack_wait))
+    }
+
+    /// Binds again, for as long as it takes.
+    async fn rebind(&self, why: &PullError) -> (Pull, Through, Duration) {
+        tracing::warn!(stream = self.stream, "no more messages from {}: {why}; binding again", self.stream);
+        self.check.set_unready(why.to_string());
+        let mut attempt = 0;
+        loop {
+            match self.bind().await {
+                Ok(bound) => {
+                    tracing::info!(stream = self.stream, "bound to {} again", self.stream);
+                    return bound;
+                }
+                Err(error) => {
+                    attempt += 1;
+                    if attempt == 1 {
+                        tracing::warn!("{error}");
+                    }
+                    self.check.set_unready(error.to_string());
+                    let pause = backoff::jittered(Duration::from_millis(200), attempt);
+                    tokio::time::sleep(pause.min(Duration::from_secs(5))).await;
+                }
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Endless: what fails is bound again.
+    async fn next(&mut self) -> Pulled {
+        loop {
+            match self.pull.next().await {
+                Ok(message) => {
+                    return Pulled {
+                        message: Pull::delivered(message, self.durable.context.clone()),
+                        through: self.through,
+                        ack_wait: self.ack_wait,
+                    };
+                }
+                Err(why) => {
+                    let (pull, through, ack_wait) = self.durable.rebind(&why).await;
+                    (self.pull, self.through, self.ack_wait) = (pull, through, ack_wait);
+                }
+            }
+        }
+    }
+}
+
+/// All durables of a worker, merged.
+pub(crate) struct Inbox {
+    sources: SelectAll<BoxStream<'static, Pulled>>,
+    valve: watch::Sender<Valve>,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").field("valve", &self.valve).finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    /// Binds a durable on each stream of `lanes`, and the one on REDO. What is not provisioned, or not allowed,
+    /// is fatal; what is away is waited for.
+    pub(crate) async fn bind(
+        daemon: &Daemon,
+        name: &'static str,
+        lanes: &[Lane],
+        prefetch: usize,
+    ) -> anyhow::Result<Self> {
+        let context = telltale_nats::client::context(daemon.client().clone());
+        let valve = daemon.valve().clone();
+        let streams: BTreeSet<&'static str> = lanes.iter().map(|lane| lane.stream()).collect();
+        let with_batch = streams.into_iter().map(|stream| (stream, prefetch));
+        let mut sources = SelectAll::new();
+        for (stream, batch) in with_batch.chain([(subject::REDO_STREAM, 1)]) {
+            let durable = Durable {
+                name,
+                stream,
+                batch,
+                context: context.clone(),
+                client: daemon.client().clone(),
+                check: daemon.health().check(format!("durable {stream}")),
+                valve: valve.subscribe(),
+            };
+            let (pull, through, ack_wait) = bind_first(daemon, &durable).await?;
+            let source = Source {
+                durable,
+                pull,
+                through,
+                ack_wait,
+            };
+            sources.push(
+                futures::stream::unfold(Box::new(source), |mut source| async move {
+                    let pulled = source.next().await;
+                    Some((pulled, source))
+                })
+                .boxed(),
+            );
+        }
+        Ok(Self { sources, valve })
+    }
+
+    /// What is at hand, at least one and at most `max`. May be dropped and called again without loss.
+    pub(crate) async fn take(&mut self, max: usize) -> Vec<Pulled> {
+        // tokio would cut the chunk at 128 otherwise.
+        tokio::task::unconstrained(async {
+            let mut chunk: Vec<_> = self.sources.next().await.into_iter().collect();
+            while chunk.len() < max
+                && let Some(Some(pulled)) = self.sources.next().now_or_never()
+            {
+                chunk.push(pulled);
+            }
+            chunk
+        })
+        .await
+    }
+
+    /// Whether more is asked for. What was asked for before still comes.
+    pub(crate) fn ask(&self, open: bool) {
+        self.valve.send_if_modified(|valve| {
+            let changed = valve.open != open;
+            valve.open = open;
+            changed
+        });
+    }
+
+    /// Asks for no more and gives back what still comes, so that another copy has it at once.
+    pub(crate) async fn close(mut self) {
+        self.ask(false);
+        let mut returned = 0_usize;
+        while let Ok(Some(pulled)) = tokio::time::timeout(QUIET, self.sources.next()).await {
+            nak(&pulled.message, GIVEN_BACK).await;
+            returned += 1;
+        }
+        tracing::debug!(returned, "gave back {returned} messages that were not begun");
+    }
+}
+
+async fn bind_first(daemon: &Daemon, durable: &Durable) -> anyhow::Result<(Pull, Through, Duration)> {
+    let mut attempt = 0;
+    loop {
+        let error = match durable.bind().await {
+            Ok(bound) => return Ok(bound),
+            Err(error @ (BindError::Missing { .. } | BindError::NoEpoch { .. })) => {
+                return Err(Fatal::Precondition(error.to_string()).into());
+            }
+            Err(error) => error,
+        };
+        // A request that is not allowed is seen only as silence; the refusal comes beside it.
+        if let Some(text) = daemon.denied() {
+            return Err(Fatal::Unauthorised(format!("`{}` is not allowed: {text}", durable.name)).into());
+        }
+        attempt += 1;
+        if attempt == 1 {
+            tracing::warn!("{error}; trying on");
+        }
+        durable.check.set_unready(error.to_string());
+        let pause = backoff::jittered(Duration::from_millis(200), attempt);
+        tokio::select! {
+            () = tokio::time::sleep(pause.min(Duration::from_secs(2))) => {}
+            () = daemon.stop().cancelled() => return Err(error.into()),
+        }
+    }
+}
+
+/// Names a message in hand.
+pub(crate) type TicketId = u64;
+
+/// How the work on a message, or on one reading of a pack, ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Done with.
+    Ack,
+    /// Done with, and never to come again; why, in a word.
+    Term(String),
+    /// To come again after that time.
+    Nak(Duration),
+}
+
+struct Ticket {
+    message: jetstream::Message,
+    arrival: Arc<Arrival>,
+    /// Parts whose end is not known yet.
+    open: usize,
+    end: End,
+    /// When the broker last heard that we have it.
+    told: Instant,
+    ack_wait: Duration,
+}
+
+/// One message to work on: a whole one, or one reading of a pack.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) ticket: TicketId,
+    pub(crate) arrival: Arc<Arrival>,
+    pub(crate) body: Bytes,
+    pub(crate) hops: String,
+}
+
+/// Everything in hand that is not acknowledged yet.
+pub(crate) struct Desk {
+    client: Client,
+    tickets: HashMap<TicketId, Ticket>,
+    next: TicketId,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("tickets", &self.tickets.len()).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            tickets: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Takes a message in hand, in that many parts.
+    pub(crate) fn open(&mut self, pulled: Pulled, arrival: Arc<Arrival>, parts: usize) -> TicketId {
+        let id = self.next;
+        self.next += 1;
+        self.tickets.insert(
+            id,
+            Ticket {
+                message: pulled.message,
+                arrival,
+                open: parts,
+                end: End::Ack,
+                told: Instant::now(),
+                ack_wait: pulled.ack_wait,
+            },
+        );
+        id
+    }
+
+    /// The message behind a ticket.
+    pub(crate) fn message(&self, ticket: TicketId) -> Option<&jetstream::Message> {
+        self.tickets.get(&ticket).map(|ticket| &ticket.message)
+    }
+
+    /// One part has ended; with the last one the broker is told. A pack comes again if one of its parts must.
+    pub(crate) async fn settle(&mut self, id: TicketId, end: End) {
+        let Some(ticket) = self.tickets.get_mut(&id) else { return };
+        ticket.end = worse(std::mem::replace(&mut ticket.end, End::Ack), end);
+        ticket.open = ticket.open.saturating_sub(1);
+        if ticket.open > 0 {
+            return;
+        }
+        let Some(ticket) = self.tickets.remove(&id) else { return };
+        match ticket.end {
+            End::Nak(after) => nak(&ticket.message, after).await,
+            End::Term(reason) if !ticket.arrival.pack => self.term(&ticket.message, &reason).await,
+            End::Ack | End::Term(_) => {
+                if let Err(error) = ticket.message.ack().await {
+                    tracing::debug!("acknowledge: {error}");
+                }
+            }
+        }
+    }
+
+    /// Tells the broker of all that is in hand for long that it is being worked on.
+    pub(crate) async fn keep_alive(&mut self) {
+        let now = Instant::now();
+        for ticket in self.tickets.values_mut() {
+            if now.duration_since(ticket.told) * 2 < ticket.ack_wait {
+                continue;
+            }
+            ticket.told = now;
+            if let Err(error) = ticket.message.ack_with(AckKind::Progress).await {
+                tracing::debug!("keep alive: {error}");
+            }
+        }
+    }
+
+    /// Gives everything back.
+    pub(crate) async fn give_back(&mut self) {
+        for (_, ticket) in self.tickets.drain() {
+            nak(&ticket.message, GIVEN_BACK).await;
+        }
+    }
+
+    /// Sees to it that what was said has reached the broker.
+    pub(crate) async fn flush(&self) {
+        if let Err(error) = self.client.flush().await {
+            tracing::debug!("flush: {error}");
+        }
+    }
+
+    async fn term(&self, message: &jetstream::Message, reason: &str) {
+        let Some(reply) = message.reply.clone() else { return };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an acknowledgement is a core message; lost, the message comes again"
+        )]
+        let said = self.client.publish(reply, format!("+TERM {reason}").into()).await;
+        if let Err(error) = said {
+            tracing::debug!("terminate: {error}");
+        }
+    }
+}
+
+fn worse(one: End, other: End) -> End {
+    match (one, other) {
+        (End::Nak(a), End::Nak(b)) => End::Nak(a.max(b)),
+        (End::Nak(a), _) | (_, End::Nak(a)) => End::Nak(a),
+        (End::Term(reason), _) | (_, End::Term(reason)) => End::Term(reason),
+        (End::Ack, End::Ack) => End::Ack,
+    }
+}
+
+async fn nak(message: &jetstream::Message, after: Duration) {
+    if let Err(error) = message.ack_with(AckKind::Nak(Some(after))).await {
+        tracing::debug!("give back: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_comes_again_if_one_of_its_readings_must() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(2));
+        assert_eq!(worse(End::Ack, End::Ack), End::Ack);
+        assert_eq!(worse(End::Term("json".into()), End::Nak(short)), End::Nak(short));
+        assert_eq!(worse(End::Nak(short), End::Nak(long)), End::Nak(long));
+        assert_eq!(worse(End::Ack, End::Term("json".into())), End::Term("json".into()));
+    }
+}

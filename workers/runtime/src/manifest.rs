@@ -1,0 +1,40 @@
+//! What a worker needs from the broker, told by its types.
+use telltale_nats::{Lane, manifest::Manifest};
+
+/// What is said of a worker by its constants and types.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    pub(crate) name: &'static str,
+    pub(crate) reads: &'static [Lane],
+    pub(crate) writes: &'static [Lane],
+    pub(crate) events: &'static [&'static str],
+    pub(crate) commands: &'static [&'static str],
+    pub(crate) buckets: &'static [&'static str],
+    pub(crate) api: &'static [&'static str],
+}
+
+impl Needs {
+    pub(crate) fn of<W: crate::Worker>() -> Self {
+        Self {
+            name: W::NAME,
+            reads: <W::Input as crate::Inbound>::LANES,
+            writes: <W::Output as crate::Outbound>::LANES,
+            events: W::EVENTS,
+            commands: W::COMMANDS,
+            buckets: W::BUCKETS,
+            api: W::API,
+        }
+    }
+
+    pub(crate) fn of_batch<W: crate::BatchWorker>() -> Self {
+        Self {
+            name: W::NAME,
+            reads: <W::Input as crate::Inbound>::LANES,
+            writes: <W::Output as crate::Outbound>::LANES,
+            events: W::EVENTS,
+            commands: W::COMMANDS,
+            buckets: W::BUCKETS,
+            api: W::API,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What is counted. Labels come from enumerations alone, never from a message.
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use telltale_nats::Lane;
+
+/// Reasons of quarantine that are counted by name; any other counts as `other`.
+pub(crate) const REASONS: [&str; 26] = [
+    "json",
+    "duplicate_key",
+    "depth",
+    "number",
+    "utf8",
+    "size",
+    "records",
+    "shape",
+    "name",
+    "senml",
+    "version",
+    "cbor",
+    "cloudevent",
+    "content_type",
+    "subject",
+    "id",
+    "type",
+    "unit",
+    "time",
+    "schema",
+    "undecodable",
+    "attempts",
+    "panic",
+    "timeout",
+    "database",
+    "other",
+];
+
+/// How a message ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Something followed from it.
+    Emitted,
+    /// Nothing did.
+    Filtered,
+    /// To the quarantine.
+    Rejected,
+    /// To be tried again.
+    Failed,
+    /// To the worker's own lane, where it is handled alone.
+    Redone,
+}
+
+impl Outcome {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Emitted, "emitted"),
+        (Self::Filtered, "filtered"),
+        (Self::Rejected, "rejected"),
+        (Self::Failed, "failed"),
+        (Self::Redone, "redone"),
+    ];
+}
+
+/// The counters of one worker.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    received: Vec<(Lane, IntCounter)>,
+    processed: Vec<(Outcome, IntCounter)>,
+    published: Vec<(Lane, IntCounter)>,
+    quarantined: Vec<(&'static str, IntCounter)>,
+    /// Deliveries that were not the first of their message.
+    pub(crate) redeliveries: IntCounter,
+    /// Time in the worker's own code.
+    pub(crate) handle_seconds: Histogram,
+    /// Messages in hand.
+    pub(crate) in_flight: IntGauge,
+    /// Whether the worker holds because something it needs is away.
+    pub(crate) holding: IntGauge,
+}
+
+impl Metrics {
+    /// Registers all of them, at 0.
+    pub(crate) fn new(registry: &Registry, stage: &str, reads: &[Lane], writes: &[Lane]) -> prometheus::Result<Self> {
+        let counters = |name: &str, help: &str, label: &str| -> prometheus::Result<IntCounterVec> {
+            let family = IntCounterVec::new(Opts::new(name, help), &["stage", label])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let family = IntGaugeVec::new(Opts::new(name, help), &["stage"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family.with_label_values(&[stage]))
+        };
+        let received = counters(
+            "telltale_messages_received_total",
+            "Messages delivered to this stage, by lane.",
+            "kind",
+        )?;
+        let processed = counters("telltale_processed_total", "Messages by how they ended.", "outcome")?;
+        let published = counters("telltale_published_total", "Messages confirmed by the broker.", "kind")?;
+        let quarantined = counters("telltale_quarantined_total", "Messages quarantined, by reason.", "reason")?;
+        let redeliveries = IntCounterVec::new(
+            Opts::new("telltale_redeliveries_total", "Deliveries that were not the first of their message."),
+            &["stage"],
+        )?;
+        registry.register(Box::new(redeliveries.clone()))?;
+        let handle = HistogramVec::new(
+            HistogramOpts::new("telltale_handle_duration_seconds", "Time in the worker's own code.").buckets(vec![
+                0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
+            ]),
+            &["stage"],
+        )?;
+        registry.register(Box::new(handle.clone()))?;
+        let by_lane = |family: &IntCounterVec, lanes: &[Lane]| {
+            lanes
+                .iter()
+                .map(|lane| (*lane, family.with_label_values(&[stage, lane.word()])))
+                .collect()
+        };
+        Ok(Self {
+            received: by_lane(&received, reads),
+            published: by_lane(&published, writes),
+            processed: Outcome::ALL
+                .iter()
+                .map(|(outcome, word)| (*outcome, processed.with_label_values(&[stage, word])))
+                .collect(),
+            quarantined: REASONS
+                .iter()
+                .map(|reason| (*reason, quarantined.with_label_values(&[stage, reason])))
+                .collect(),
+            redeliveries: redeliveries.with_label_values(&[stage]),
+            handle_seconds: handle.with_label_values(&[stage]),
+            in_flight: gauge("telltale_in_flight", "Messages in hand.")?,
+            holding: gauge("telltale_holding", "1 while something that the stage needs is away.")?,
+        })
+    }
+
+    pub(crate) fn received(&self, lane: Lane) {
+        bump(&self.received, lane);
+    }
+
+    pub(crate) fn published(&self, lane: Lane) {
+        bump(&self.published, lane);
+    }
+
+    pub(crate) fn processed(&self, outcome: Outcome) {
+        bump(&self.processed, outcome);
+    }
+
+    pub(crate) fn quarantined(&self, reason: &str) {
+        let known = self.quarantined.iter().find(|(name, _)| *name == reason);
+        if let Some((_, counter)) = known.or(self.quarantined.last()) {
+            counter.inc();
+        }
+        self.processed(Outcome::Rejected);
+    }
+}
+
+fn bump<K: PartialEq>(counters: &[(K, IntCounter)], key: K) {
+    if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == key) {
+        counter.inc();
+    }
+}
+
+/// What every process shows: which build it is, and what it takes.
+pub(crate) fn of_process(registry: &Registry) -> prometheus::Result<()> {
+    let build = IntGaugeVec::new(
+        Opts::new("telltale_build_info", "1, labelled with what runs."),
+        &["version", "commit", "schema"],
+    )?;
+    registry.register(Box::new(build.clone()))?;
+    build
+        .with_label_values(&[
+            env!("CARGO_PKG_VERSION"),
+            option_env!("TELLTALE_COMMIT").unwrap_or("unknown"),
+            "v1",
+        ])
+        .set(1);
+    registry.register(Box::new(
+        prometheus::process_collector::ProcessCollector::for_self(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_from_the_start_and_a_strange_reason_counts_as_other() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry, "validate", &[Lane::Raw], &[Lane::Valid]).unwrap();
+        let text = |registry: &Registry| {
+            prometheus::TextEncoder::new()
+                .encode_to_string(&registry.gather())
+                .unwrap()
+        };
+        let before = text(&registry);
+        for line in [
+            r#"telltale_messages_received_total{kind="raw",stage="validate"} 0"#,
+            r#"telltale_processed_total{outcome="rejected",stage="validate"} 0"#,
+            r#"telltale_quarantined_total{reason="json",stage="validate"} 0"#,
+            r#"telltale_in_flight{stage="validate"} 0"#,
+            r#"telltale_redeliveries_total{stage="validate"} 0"#,
+        ] {
+            assert!(before.contains(line), "{line} in {before}");
+        }
+        metrics.quarantined("made_up_by_an_extension");
+        assert!(text(&registry).contains(r#"telltale_quarantined_total{reason="other",stage="validate"} 1"#));
+    }
+}

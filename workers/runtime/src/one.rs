@@ -1,0 +1,224 @@
+//! The loop of a [`Worker`]: many messages in hand, one for each thing in the worker's code.
+use crate::{
+    Delivery, Verdict, Worker,
+    consume::{CHUNK, Inbox, Item},
+    line::{Answer, Line, Work},
+    outage::Permit,
+    turns::Turns,
+};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use std::{panic::AssertUnwindSafe, time::Duration};
+use telltale_schemas::Timestamp;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+/// `handle` futures at once.
+const HANDLERS_MAX: usize = 32;
+/// Messages that wait for their turn; no more are taken up beyond it.
+const WAITING_MAX: usize = CHUNK;
+/// How often it is looked whether something in hand must be kept alive.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Limits of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) handle: Duration,
+    pub(crate) drain: Duration,
+}
+
+type Handled<O> = (String, Work, Instant, Answer<O>);
+
+struct Loop<'w, W: Worker> {
+    worker: &'w W,
+    line: Line,
+    turns: Turns<String, (Item, Delivery<W::Input>)>,
+    running: FuturesUnordered<BoxFuture<'w, Handled<W::Output>>>,
+    limits: Limits,
+}
+
+/// Runs until told to stop, then drains.
+pub(crate) async fn run<W: Worker>(
+    worker: &W,
+    line: Line,
+    mut inbox: Inbox,
+    limits: Limits,
+    stop: &CancellationToken,
+) {
+    let mut at = Loop {
+        worker,
+        line,
+        turns: Turns::new(),
+        running: FuturesUnordered::new(),
+        limits,
+    };
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        at.begin().await;
+        at.send();
+        inbox.ask(!at.line.outage.is_on());
+        let may_take = at.turns.len() < WAITING_MAX && !at.line.outbox.is_full();
+        let until = at.line.outage.until();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            returned = at.line.outbox.back(), if at.line.outbox.has_flying() => at.line.came_back(returned).await,
+            Some(handled) = at.running.next(), if !at.running.is_empty() => at.handled(handled).await,
+            chunk = inbox.take(CHUNK), if may_take => at.take_up(chunk).await,
+            _ = beat.tick() => at.line.desk.keep_alive().await,
+            () = wait_until(until) => {}
+        }
+        // The connection's own task has to run too.
+        tokio::task::yield_now().await;
+    }
+    at.drain(inbox).await;
+}
+
+/// Returns at once when that moment has passed; the caller then sees what it may do. Never, without one.
+async fn wait_until(moment: Option<Instant>) {
+    match moment {
+        // Between the end of the pause and the answer to the attempt there is nothing to do here.
+        Some(moment) if moment > Instant::now() => tokio::time::sleep_until(moment).await,
+        _ => std::future::pending().await,
+    }
+}
+
+impl<'w, W: Worker> Loop<'w, W> {
+    async fn take_up(&mut self, chunk: Vec<crate::consume::Pulled>) {
+        for pulled in chunk {
+            for item in self.line.take_up(pulled).await {
+                if let Some(delivery) = self.line.decode::<W::Input>(&item).await {
+                    self.turns.push(delivery.thing().to_owned(), (item, delivery));
+                }
+            }
+        }
+        self.line.show();
+    }
+
+    /// Begins what may begin.
+    async fn begin(&mut self) {
+        loop {
+            let idle = self.running.is_empty() && !self.line.outbox.has_flying();
+            match self.line.outage.permit(idle) {
+                Permit::All => {}
+                Permit::One if !self.line.outbox.has_blocked() => {}
+                Permit::One | Permit::None => return,
+            }
+            if self.running.len() >= HANDLERS_MAX || self.line.outbox.is_full() {
+                return;
+            }
+            let Some((thing, (item, delivery))) = self.turns.next() else { return };
+            if let Some(handled) = self.handle(thing, item, delivery) {
+                self.handled(handled).await;
+            }
+        }
+    }
+
+    /// Calls the worker. What it can answer without waiting costs no task and no timer.
+    fn handle(&mut self, thing: String, item: Item, delivery: Delivery<W::Input>) -> Option<Handled<W::Output>> {
+        let work = Work {
+            item,
+            cause: delivery.cause.clone(),
+            started: Timestamp::now(),
+        };
+        let begun = Instant::now();
+        let span = tracing::info_span!(
+            "handle",
+            thing = %thing,
+            subject = %work.item.arrival.subject,
+            id = %work.cause.id,
+            attempt = work.cause.attempt,
+            traceparent = work.cause.traceparent.as_deref(),
+        );
+        let worker = self.worker;
+        let mut future = AssertUnwindSafe(tracing::Instrument::instrument(worker.handle(delivery), span))
+            .catch_unwind()
+            .boxed();
+        if let Some(result) = future.as_mut().now_or_never() {
+            return Some((thing, work, begun, answer(result)));
+        }
+        let limit = self.limits.handle;
+        self.running.push(
+            async move {
+                let answer = match tokio::time::timeout(limit, future).await {
+                    Ok(result) => answer(result),
+                    Err(_) => Answer::Timeout(limit),
+                };
+                (thing, work, begun, answer)
+            }
+            .boxed(),
+        );
+        None
+    }
+
+    async fn handled(&mut self, (thing, work, begun, answer): Handled<W::Output>) {
+        self.line.metrics.handle_seconds.observe(begun.elapsed().as_secs_f64());
+        match self.line.conclude(work, answer).await {
+            None => self.turns.done(&thing),
+            // The same bytes give the same delivery.
+            Some(held) => match self.line.decode::<W::Input>(&held.item).await {
+                Some(delivery) => self.turns.again(thing, (held.item, delivery)),
+                None => self.turns.done(&thing),
+            },
+        }
+    }
+
+    fn send(&mut self) {
+        let idle = self.running.is_empty() && !self.line.outbox.has_flying();
+        match self.line.outage.permit(idle) {
+            Permit::All => self.line.outbox.send(),
+            Permit::One => self.line.outbox.send_one(),
+            Permit::None => {}
+        }
+    }
+
+    /// Finishes what is begun, gives back the rest.
+    async fn drain(mut self, inbox: Inbox) {
+        let deadline = Instant::now() + self.limits.drain;
+        self.turns.clear();
+        tracing::info!(in_hand = self.line.desk.len(), "draining");
+        let finish = async {
+            loop {
+                self.line.outbox.send();
+                if self.running.is_empty() && !self.line.outbox.has_flying() {
+                    break;
+                }
+                tokio::select! {
+                    returned = self.line.outbox.back(), if self.line.outbox.has_flying() => {
+                        self.line.came_back(returned).await;
+                    }
+                    Some((_, work, _, answer)) = self.running.next(), if !self.running.is_empty() => {
+                        self.line.conclude(work, answer).await;
+                    }
+                }
+                if self.line.outage.is_on() && self.running.is_empty() {
+                    break;
+                }
+            }
+        };
+        let (closed, finished) = tokio::join!(inbox.close(), tokio::time::timeout_at(deadline, finish));
+        let () = closed;
+        if finished.is_err() {
+            tracing::warn!("not all was finished in time; it is given back");
+        }
+        self.line.desk.give_back().await;
+        self.line.desk.flush().await;
+    }
+}
+
+/// What a caught future answered.
+pub(crate) fn answer<O>(result: Result<Verdict<O>, Box<dyn std::any::Any + Send>>) -> Answer<O> {
+    match result {
+        Ok(verdict) => Answer::Verdict(verdict),
+        Err(panic) => Answer::Panic(panic_text(panic.as_ref())),
+    }
+}
+
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
+    text.chars().take(200).collect()
+}

@@ -1,0 +1,179 @@
+//! Pulling from one durable, with an exact account of what was asked for.
+//!
+//! The client's own `stream()` asks on by itself; we must be able to stop asking, hand out what was asked for
+//! already, and know when there is no more of it: in an outage, and when the process drains.
+use async_nats::{
+    Subscriber,
+    jetstream::{
+        self,
+        consumer::{
+            PullConsumer,
+            pull::{BatchConfig, BatchRequestError},
+        },
+    },
+    status::StatusCode,
+};
+use futures::{FutureExt as _, StreamExt as _};
+use std::time::Duration;
+use tokio::{sync::watch, time::Instant};
+
+/// The broker forgets a request after this time.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// An idle broker gives a sign of life so often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Without any sign for so long, the request is lost.
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+
+/// Whether to ask, and how often the connection was made; a new connection has forgotten all requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Valve {
+    pub(crate) open: bool,
+    pub(crate) connects: u64,
+}
+
+/// Why a durable gives nothing more. It has to be bound again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PullError {
+    #[error("the broker says: {0}")]
+    Refused(String),
+    #[error("the broker gives no sign of life")]
+    Silent,
+    #[error("the subscription has ended")]
+    Ended,
+    #[error("the request could not be sent")]
+    Request(#[source] BatchRequestError),
+}
+
+/// Requests to one durable and what comes of them.
+#[derive(Debug)]
+pub(crate) struct Pull {
+    consumer: PullConsumer,
+    messages: Subscriber,
+    inbox: async_nats::Subject,
+    valve: watch::Receiver<Valve>,
+    connects: u64,
+    batch: usize,
+    /// What the broker still owes us.
+    owed: usize,
+    heard: Instant,
+}
+
+impl Pull {
+    /// Subscribes; nothing is asked for before the first [`Pull::next`].
+    pub(crate) async fn new(
+        client: &async_nats::Client,
+        consumer: PullConsumer,
+        batch: usize,
+        valve: watch::Receiver<Valve>,
+    ) -> Result<Self, async_nats::SubscribeError> {
+        let inbox = async_nats::Subject::from(client.new_inbox());
+        let messages = client.subscribe(inbox.clone()).await?;
+        let connects = valve.borrow().connects;
+        Ok(Self {
+            consumer,
+            messages,
+            inbox,
+            valve,
+            connects,
+            batch,
+            owed: 0,
+            heard: Instant::now(),
+        })
+    }
+
+    /// The next message. May be dropped and called again without loss.
+    pub(crate) async fn next(&mut self) -> Result<async_nats::Message, PullError> {
+        loop {
+            self.ask().await?;
+            let received = match self.messages.next().now_or_never() {
+                Some(received) => received,
+                None => match self.wait().await? {
+                    Some(received) => received,
+                    None => continue,
+                },
+            };
+            let message = received.ok_or(PullError::Ended)?;
+            self.heard = Instant::now();
+            match message.status {
+                None | Some(StatusCode::OK) => {
+                    self.owed = self.owed.saturating_sub(1);
+                    return Ok(message);
+                }
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(status) => self.account(status, &message)?,
+            }
+        }
+    }
+
+    /// Waits for a message; `None` when something else has to be seen to.
+    #[expect(clippy::option_option, reason = "the inner one is the subscription's end")]
+    async fn wait(&mut self) -> Result<Option<Option<async_nats::Message>>, PullError> {
+        let is_owed = self.owed > 0;
+        tokio::select! {
+            received = self.messages.next() => Ok(Some(received)),
+            changed = self.valve.changed() => match changed {
+                Ok(()) => Ok(None),
+                Err(_) => Err(PullError::Ended),
+            },
+            () = tokio::time::sleep_until(self.heard + SILENCE_MAX), if is_owed => Err(PullError::Silent),
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(), PullError> {
+        let valve = *self.valve.borrow_and_update();
+        if valve.connects != self.connects {
+            self.connects = valve.connects;
+            self.owed = 0;
+        }
+        if !valve.open || self.owed > self.batch / 2 {
+            return Ok(());
+        }
+        let wanted = BatchConfig {
+            batch: self.batch - self.owed,
+            expires: Some(EXPIRES),
+            idle_heartbeat: HEARTBEAT,
+            ..BatchConfig::default()
+        };
+        self.consumer
+            .request_batch(wanted, self.inbox.clone())
+            .await
+            .map_err(PullError::Request)?;
+        self.owed = self.batch;
+        self.heard = Instant::now();
+        Ok(())
+    }
+
+    /// A request has ended before it was filled.
+    fn account(&mut self, status: StatusCode, message: &async_nats::Message) -> Result<(), PullError> {
+        let text = message.description.as_deref().unwrap_or_default();
+        let unfilled = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get("Nats-Pending-Messages"))
+            .and_then(|count| count.as_str().parse::<usize>().ok());
+        match (status, unfilled) {
+            (StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED | StatusCode::NOT_FOUND, Some(unfilled)) => {
+                self.owed = self.owed.saturating_sub(unfilled);
+                Ok(())
+            }
+            // Not a fault of the durable: the next request goes to its new home.
+            (StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED, None)
+                if !text.contains("Deleted") && !text.contains("Exceeded") && !text.contains("push based") =>
+            {
+                self.owed = 0;
+                Ok(())
+            }
+            _ => Err(PullError::Refused(format!("{status} {text}"))),
+        }
+    }
+
+    /// Whether everything asked for has come, or was given up by the broker.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.owed == 0
+    }
+
+    /// The message as JetStream's, with what is known of its delivery.
+    pub(crate) fn delivered(message: async_nats::Message, context: jetstream::Context) -> jetstream::Message {
+        jetstream::Message { message, context }
+    }
+}
