@@ -88,5 +88,6 @@ pub(crate) struct WorkerArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    telltale_schemas::duration::parse(text).ok_or_else(|| format!("`{text}` is not a duration such as 30s or 500ms"))
+    telltale_schemas::duration::parse(text)
+        .ok_or_else(|| format!("`{text}` is not a duration such as 30s or 500ms"))
 }

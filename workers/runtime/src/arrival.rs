@@ -42,13 +42,16 @@ pub(crate) struct Through {
 /// The value of a header, if it is there.
 pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
     let headers = headers?;
-    headers.get(name).map(async_nats::HeaderValue::as_str).or_else(|| {
-        // Header names have no case; the map's do.
-        headers
-            .iter()
-            .find(|(known, _)| known.as_ref().eq_ignore_ascii_case(name))
-            .and_then(|(_, values)| values.first().map(async_nats::HeaderValue::as_str))
-    })
+    headers
+        .get(name)
+        .map(async_nats::HeaderValue::as_str)
+        .or_else(|| {
+            // Header names have no case; the map's do.
+            headers
+                .iter()
+                .find(|(known, _)| AsRef::<str>::as_ref(*known).eq_ignore_ascii_case(name))
+                .and_then(|(_, values)| values.first().map(async_nats::HeaderValue::as_str))
+        })
 }
 
 impl Arrival {
@@ -56,9 +59,15 @@ impl Arrival {
     pub(crate) fn of(message: &jetstream::Message, through: Through, site: &Name) -> Self {
         let headers = message.headers.as_ref();
         let info = message.info().ok();
-        let stored = info.as_ref().map_or_else(Timestamp::now, |info| Timestamp::from_offset(info.published));
-        let (stream, sequence) = info.as_ref().map_or(("", 0), |info| (info.stream, info.stream_sequence));
-        let attempt = info.as_ref().map_or(1, |info| u32::try_from(info.delivered).unwrap_or(u32::MAX));
+        let stored = info
+            .as_ref()
+            .map_or_else(Timestamp::now, |info| Timestamp::from_offset(info.published));
+        let (stream, sequence) = info
+            .as_ref()
+            .map_or(("", 0), |info| (info.stream, info.stream_sequence));
+        let attempt = info
+            .as_ref()
+            .map_or(1, |info| u32::try_from(info.delivered).unwrap_or(u32::MAX));
         let original = |name| through.redo.then(|| header(headers, name)).flatten();
         let text = original(header::ORIGINAL_SUBJECT).unwrap_or(message.subject.as_str());
         let (lane, at, thing, pack) = parse(text, site);
@@ -146,10 +155,8 @@ fn parse(text: &str, site: &Name) -> (Result<Lane, String>, Name, Name, bool) {
     match Subject::parse(text) {
         Ok(parsed) => (Ok(parsed.lane), parsed.site, parsed.thing, false),
         Err(error) => {
-            let why = std::error::Error::source(&error).map_or_else(
-                || error.to_string(),
-                |source| format!("{error}: {source}"),
-            );
+            let why = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
             (Err(why), site.clone(), nobody(), false)
         }
     }
@@ -166,9 +173,15 @@ mod tests {
     #[test]
     fn a_subject_says_lane_site_and_thing() {
         let (lane, at, thing, pack) = parse("raw.a8.urn=3At", &site());
-        assert_eq!((lane, at.plain(), thing.plain(), pack), (Ok(Lane::Raw), "a8", "urn:t", false));
+        assert_eq!(
+            (lane, at.plain(), thing.plain(), pack),
+            (Ok(Lane::Raw), "a8", "urn:t", false)
+        );
         let (lane, at, thing, pack) = parse("valid.a8._pack", &site());
-        assert_eq!((lane, at.plain(), thing.plain(), pack), (Ok(Lane::Valid), "a8", NO_THING, true));
+        assert_eq!(
+            (lane, at.plain(), thing.plain(), pack),
+            (Ok(Lane::Valid), "a8", NO_THING, true)
+        );
     }
 
     #[test]

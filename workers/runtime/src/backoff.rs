@@ -32,7 +32,10 @@ mod tests {
     #[test]
     fn jitter_stays_between_half_and_the_whole() {
         for n in 1..12 {
-            let (whole, got) = (pause(Duration::from_millis(200), n), jittered(Duration::from_millis(200), n));
+            let (whole, got) = (
+                pause(Duration::from_millis(200), n),
+                jittered(Duration::from_millis(200), n),
+            );
             assert!(got <= whole && got >= whole / 2, "{got:?} of {whole:?}");
         }
     }

@@ -107,7 +107,7 @@ async fn wait_until(moment: Option<Instant>) {
     }
 }
 
-impl<'w, W: BatchWorker> Loop<'w, W> {
+impl<W: BatchWorker> Loop<'_, W> {
     /// When there may be something to begin: at the end of an outage's pause, or of the time to collect.
     fn wake(&self) -> Option<Instant> {
         if let Some(until) = self.line.outage.until() {
@@ -119,7 +119,9 @@ impl<'w, W: BatchWorker> Loop<'w, W> {
     async fn take_up(&mut self, chunk: Vec<Pulled>) {
         for pulled in chunk {
             for item in self.line.take_up(pulled).await {
-                let Some(delivery) = self.line.decode::<W::Input>(&item).await else { continue };
+                let Some(delivery) = self.line.decode::<W::Input>(&item).await else {
+                    continue;
+                };
                 if item.arrival.redo {
                     // What may be guilty is judged alone.
                     self.ahead.push_back(Batch::of(vec![(item, delivery)]));
@@ -182,12 +184,19 @@ impl<'w, W: BatchWorker> Loop<'w, W> {
     }
 
     async fn handled(&mut self, (batch, started, begun, ended): Handled<W>) {
-        self.line.metrics.handle_seconds.observe(begun.elapsed().as_secs_f64());
+        self.line
+            .metrics
+            .handle_seconds
+            .observe(begun.elapsed().as_secs_f64());
         let count = batch.items.len();
         match ended {
             Ended::Verdicts(verdicts) if verdicts.len() == count => {
                 let mut held = Vec::new();
                 for ((item, place), verdict) in batch.items.iter().zip(0..).zip(verdicts) {
+                    if verdict.as_ref().is_ok_and(|emit| emit.drafts().is_empty()) {
+                        self.line.filtered(item).await;
+                        continue;
+                    }
                     let work = batch.work(item, place, started);
                     if self.line.conclude(work, Answer::Verdict(verdict)).await.is_some() {
                         held.push(place);
@@ -230,7 +239,12 @@ impl<'w, W: BatchWorker> Loop<'w, W> {
     }
 
     /// One guilty message must not cost the others an attempt: they are tried again in halves, until it is alone.
-    async fn halve(&mut self, batch: Batch<W::Input>, started: Timestamp, answer: impl Fn(usize) -> Answer<W::Output>) {
+    async fn halve(
+        &mut self,
+        batch: Batch<W::Input>,
+        started: Timestamp,
+        answer: impl Fn(usize) -> Answer<W::Output>,
+    ) {
         let count = batch.items.len();
         if count == 1 {
             self.each(batch, started, answer).await;
@@ -247,7 +261,12 @@ impl<'w, W: BatchWorker> Loop<'w, W> {
         }
     }
 
-    async fn each(&mut self, batch: Batch<W::Input>, started: Timestamp, answer: impl Fn(usize) -> Answer<W::Output>) {
+    async fn each(
+        &mut self,
+        batch: Batch<W::Input>,
+        started: Timestamp,
+        answer: impl Fn(usize) -> Answer<W::Output>,
+    ) {
         for (place, item) in batch.items.iter().enumerate() {
             let work = batch.work(item, place, started);
             self.line.conclude(work, answer(place)).await;

@@ -85,12 +85,18 @@ impl Writer {
             None => cause.thing.clone(),
         };
         let same = message.same_id();
-        let id = draft.id.unwrap_or_else(|| match same {
-            true => cause.id.clone(),
-            false => id::effect(&cause.id, self.stage, n),
+        let id = draft.id.unwrap_or_else(|| {
+            if same {
+                cause.id.clone()
+            } else {
+                id::effect(&cause.id, self.stage, n)
+            }
         });
         let intake = draft.intake.unwrap_or_default();
-        let traceparent = cause.traceparent.clone().unwrap_or_else(|| id::traceparent(&cause.id));
+        let traceparent = cause
+            .traceparent
+            .clone()
+            .unwrap_or_else(|| id::traceparent(&cause.id));
         let envelope = Envelope {
             specversion: SpecVersion,
             // The message writes its own.
@@ -125,7 +131,12 @@ impl Writer {
             Some(name) => Subject::named(lane, cause.site.clone(), thing, name),
             None => Subject::of(lane, cause.site.clone(), thing),
         };
-        let headers = headers(&traceparent, self.stage, hops, message_id(&envelope.id, envelope.rawseq));
+        let headers = headers(
+            &traceparent,
+            self.stage,
+            hops,
+            message_id(&envelope.id, envelope.rawseq),
+        );
         let payload = Bytes::from(message.write(envelope).map_err(ComposeError::Json)?);
         Ok(Written::Single(
             Outgoing {
@@ -140,7 +151,9 @@ impl Writer {
 
     /// The last token of the subject, if the worker may use it.
     fn declared(&self, lane: Lane, name: Option<&str>) -> Result<Option<Name>, ComposeError> {
-        let Some(name) = name.filter(|_| lane.has_name()) else { return Ok(None) };
+        let Some(name) = name.filter(|_| lane.has_name()) else {
+            return Ok(None);
+        };
         let (kind, declared) = match lane {
             Lane::Event => ("event", self.events),
             Lane::Command => ("command", self.commands),
@@ -159,7 +172,12 @@ impl Writer {
 }
 
 /// The headers of one envelope.
-pub(crate) fn headers(traceparent: &str, stage: &str, hops: &str, message_id: String) -> Vec<(&'static str, String)> {
+pub(crate) fn headers(
+    traceparent: &str,
+    stage: &str,
+    hops: &str,
+    message_id: String,
+) -> Vec<(&'static str, String)> {
     let mut headers = vec![(header::CONTENT_TYPE, header::CLOUDEVENT.to_owned())];
     if let Some(child) = id::child(traceparent, stage) {
         headers.push((header::TRACEPARENT, child));

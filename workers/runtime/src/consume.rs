@@ -92,21 +92,21 @@ struct Source {
 impl Durable {
     async fn bind(&self) -> Result<(Pull, Through, Duration), BindError> {
         let (name, stream) = (self.name, self.stream);
-        let consumer: PullConsumer =
-            self.context
-                .get_consumer_from_stream(name, stream)
-                .await
-                .map_err(|source| match source.kind() {
-                    ConsumerErrorKind::JetStream(error)
-                        if matches!(
-                            error.error_code(),
-                            ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND
-                        ) =>
-                    {
-                        BindError::Missing { name, stream }
-                    }
-                    _ => BindError::Unavailable { name, stream, source },
-                })?;
+        let consumer: PullConsumer = self
+            .context
+            .get_consumer_from_stream(name, stream)
+            .await
+            .map_err(|source| match source.kind() {
+                ConsumerErrorKind::JetStream(error)
+                    if matches!(
+                        error.error_code(),
+                        ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND
+                    ) =>
+                {
+                    BindError::Missing { name, stream }
+                }
+                _ => BindError::Unavailable { name, stream, source },
+            })?;
         let config = &consumer.cached_info().config;
         let ack_wait = config.ack_wait;
         let epoch = config.metadata.get(EPOCH).and_then(|text| text.parse().ok());
@@ -126,7 +126,11 @@ impl Durable {
 
     /// Binds again, for as long as it takes.
     async fn rebind(&self, why: &PullError) -> (Pull, Through, Duration) {
-        tracing::warn!(stream = self.stream, "no more messages from {}: {why}; binding again", self.stream);
+        tracing::warn!(
+            stream = self.stream,
+            "no more messages from {}: {why}; binding again",
+            self.stream
+        );
         self.check.set_unready(why.to_string());
         let mut attempt = 0;
         loop {
@@ -178,7 +182,9 @@ pub(crate) struct Inbox {
 
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("valve", &self.valve).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("valve", &self.valve)
+            .finish_non_exhaustive()
     }
 }
 
@@ -330,7 +336,9 @@ pub(crate) struct Desk {
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("tickets", &self.tickets.len()).finish_non_exhaustive()
+        f.debug_struct("Desk")
+            .field("tickets", &self.tickets.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -372,13 +380,17 @@ impl Desk {
 
     /// One part has ended; with the last one the broker is told. A pack comes again if one of its parts must.
     pub(crate) async fn settle(&mut self, id: TicketId, end: End) {
-        let Some(ticket) = self.tickets.get_mut(&id) else { return };
+        let Some(ticket) = self.tickets.get_mut(&id) else {
+            return;
+        };
         ticket.end = worse(std::mem::replace(&mut ticket.end, End::Ack), end);
         ticket.open = ticket.open.saturating_sub(1);
         if ticket.open > 0 {
             return;
         }
-        let Some(ticket) = self.tickets.remove(&id) else { return };
+        let Some(ticket) = self.tickets.remove(&id) else {
+            return;
+        };
         match ticket.end {
             End::Nak(after) => nak(&ticket.message, after).await,
             End::Term(reason) if !ticket.arrival.pack => self.term(&ticket.message, &reason).await,
@@ -419,7 +431,9 @@ impl Desk {
     }
 
     async fn term(&self, message: &jetstream::Message, reason: &str) {
-        let Some(reply) = message.reply.clone() else { return };
+        let Some(reply) = message.reply.clone() else {
+            return;
+        };
         #[expect(
             clippy::disallowed_methods,
             reason = "an acknowledgement is a core message; lost, the message comes again"
@@ -456,6 +470,9 @@ mod tests {
         assert_eq!(worse(End::Ack, End::Ack), End::Ack);
         assert_eq!(worse(End::Term("json".into()), End::Nak(short)), End::Nak(short));
         assert_eq!(worse(End::Nak(short), End::Nak(long)), End::Nak(long));
-        assert_eq!(worse(End::Ack, End::Term("json".into())), End::Term("json".into()));
+        assert_eq!(
+            worse(End::Ack, End::Term("json".into())),
+            End::Term("json".into())
+        );
     }
 }

@@ -88,6 +88,14 @@ impl Denials {
     }
 }
 
+#[derive(clap::Parser)]
+struct Both<A: clap::Args> {
+    #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
+    own: A,
+}
+
 /// For what is no worker (bridge, gateway): the same arguments, logs, health, metrics and end.
 ///
 /// `main` gets its own arguments and what the runtime has made ready; it should return soon after
@@ -98,14 +106,6 @@ where
     F: FnOnce(A, Daemon) -> W,
     W: Future<Output = anyhow::Result<()>>,
 {
-    #[derive(clap::Args)]
-    #[group(skip)]
-    struct Both<A: clap::Args> {
-        #[command(flatten)]
-        process: ProcessArgs,
-        #[command(flatten)]
-        own: A,
-    }
     let both = match parse::<Both<A>>(name, about) {
         Ok(both) => both,
         Err(code) => return code,
@@ -118,9 +118,14 @@ where
 }
 
 /// Parses the arguments of the process; the code to end with where that shows usage or help.
-pub(crate) fn parse<A: clap::Args>(name: &'static str, about: &'static str) -> Result<A, ExitCode> {
-    let command = A::augment_args(clap::Command::new(name).about(about).version(env!("CARGO_PKG_VERSION")));
-    command
+pub(crate) fn parse<A: clap::CommandFactory + clap::FromArgMatches>(
+    name: &'static str,
+    about: &'static str,
+) -> Result<A, ExitCode> {
+    A::command()
+        .name(name)
+        .about(about)
+        .version(env!("CARGO_PKG_VERSION"))
         .try_get_matches()
         .and_then(|matches| A::from_arg_matches(&matches))
         .map_err(|error| {
@@ -166,7 +171,12 @@ pub(crate) async fn start(name: &'static str, args: &ProcessArgs) -> anyhow::Res
     let instance = format!("{name}-{:08x}", rand::random::<u32>());
     tracing::info!(%instance, site = %args.site, health = %at, "`{name}` starts, health on http://{at}");
     let tasks = TaskTracker::new();
-    tasks.spawn(health::serve(listener, health.clone(), registry.clone(), stop.clone()));
+    tasks.spawn(health::serve(
+        listener,
+        health.clone(),
+        registry.clone(),
+        stop.clone(),
+    ));
     let denials = Denials::default();
     let valve = watch::Sender::new(Valve {
         open: true,

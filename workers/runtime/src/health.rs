@@ -49,7 +49,10 @@ impl Health {
 
     /// Each check with the reason why it is not ready, in alphabetical order.
     pub fn list(&self) -> Vec<(String, Option<String>)> {
-        self.lock().iter().map(|(name, why)| (name.clone(), why.clone())).collect()
+        self.lock()
+            .iter()
+            .map(|(name, why)| (name.clone(), why.clone()))
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<String>>> {
@@ -87,7 +90,12 @@ struct Face {
 }
 
 /// Serves until `stop`. The listener is bound by the caller, who reports what fails.
-pub(crate) async fn serve(listener: TcpListener, health: Health, registry: Registry, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    health: Health,
+    registry: Registry,
+    stop: CancellationToken,
+) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -105,7 +113,9 @@ pub(crate) async fn serve(listener: TcpListener, health: Health, registry: Regis
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
         let service = TowerToHyperService::new(router.clone());
         tasks.spawn(async move {
             let served = hyper::server::conn::http1::Builder::new()

@@ -126,8 +126,8 @@ impl<M: OnLane> Inbound for M {
         if lane != M::LANE {
             return Err(DecodeError::Lane(lane));
         }
-        let envelope: Envelope<M> = serde_json::from_slice(&raw.payload)
-            .map_err(|source| DecodeError::Malformed { lane, source })?;
+        let envelope: Envelope<M> =
+            serde_json::from_slice(&raw.payload).map_err(|source| DecodeError::Malformed { lane, source })?;
         check(&envelope, &raw.subject, &base)?;
         let thing = Name::new(envelope.subject)
             .map_err(|error| DecodeError::Contradiction(format!("subject: {error}")))?;

@@ -3,16 +3,51 @@
 //! A worker is a function from one message to messages; all that can go wrong around it is here.
 #![warn(missing_docs)]
 
+mod args;
+mod arrival;
+mod backoff;
+mod batch;
+mod compose;
+mod consume;
+mod daemon;
 pub mod delivery;
+pub mod health;
 pub mod lane;
+mod line;
+mod manifest;
+mod metrics;
+mod offline;
+mod one;
+mod outage;
+mod outbox;
+mod pack;
+mod pull;
+mod quarantine;
+mod redo;
+mod run;
+mod stop;
+mod telemetry;
 pub mod things;
+mod turns;
 pub mod verdict;
 pub mod worker;
 
+pub use daemon::{Daemon, daemon};
 pub use delivery::{Cause, Delivery};
+pub use health::{Check, Health};
 pub use lane::{Inbound, Nothing, OnLane, Outbound};
-pub use verdict::{Draft, Emit, Failure, Judge, Verdict};
+pub use run::{command, command_batch, manifest, manifest_batch, run, run_batch};
+pub use stop::Fatal;
+pub use verdict::{Draft, Emit, Failure, Intake, Judge, Verdict};
 pub use worker::{BatchWorker, NoArgs, Resources, Worker};
+
+// For `lanes!`.
+#[doc(hidden)]
+pub use serde_json::Error as JsonError;
+#[doc(hidden)]
+pub use telltale_nats::Lane;
+#[doc(hidden)]
+pub use telltale_schemas::Envelope;
 
 /// What almost every worker imports.
 pub mod prelude {

@@ -10,7 +10,7 @@ use crate::{
     outage::Outage,
     outbox::{Follow, Outbox, Returned, Settled},
     pack,
-    quarantine::{self, Refused},
+    quarantine::Refused,
     redo,
     verdict::Why,
 };
@@ -70,7 +70,9 @@ impl Line {
             .unwrap_or_default()
             .to_owned();
         let parts = match (&arrival.lane, arrival.pack) {
-            (Ok(_), true) => pack::unpack(&payload, &hops).map_err(|error| ("undecodable", error.to_string())),
+            (Ok(_), true) => {
+                pack::unpack(&payload, &hops).map_err(|error| ("undecodable", error.to_string()))
+            }
             (Ok(_), false) => Ok(vec![(payload.clone(), hops.clone())]),
             (Err(why), _) => Err(("subject", why.clone())),
         };
@@ -85,7 +87,8 @@ impl Line {
             Err((reason, why)) => {
                 let whole = item(ticket(self, 1), payload, hops);
                 let cause = self.base(&whole);
-                self.reject(whole, cause, Timestamp::now(), reason, &[Fault::at("", why)]).await;
+                self.reject(whole, cause, Timestamp::now(), reason, &[Fault::at("", why)])
+                    .await;
                 Vec::new()
             }
             Ok(parts) if parts.is_empty() => {
@@ -95,7 +98,10 @@ impl Line {
             }
             Ok(parts) => {
                 let id = ticket(self, parts.len());
-                let items = parts.into_iter().map(|(body, hops)| item(id, body, hops)).collect();
+                let items = parts
+                    .into_iter()
+                    .map(|(body, hops)| item(id, body, hops))
+                    .collect();
                 self.within_attempts(items).await
             }
         }
@@ -112,10 +118,13 @@ impl Line {
             let cause = self.peek(&item);
             if item.arrival.redo || (item.arrival.pack && cause.thing.plain() == arrival::NO_THING) {
                 let fault = Fault::at("", format!("delivered {} times", item.arrival.attempt));
-                self.reject(item, cause, Timestamp::now(), "attempts", &[fault]).await;
+                self.reject(item, cause, Timestamp::now(), "attempts", &[fault])
+                    .await;
                 continue;
             }
-            let Some(message) = self.desk.message(item.ticket) else { continue };
+            let Some(message) = self.desk.message(item.ticket) else {
+                continue;
+            };
             let outgoing = redo::outgoing(&self.rules.worker, &item, &cause, message.headers.as_ref());
             self.metrics.processed(Outcome::Redone);
             let follow = Follow {
@@ -145,15 +154,24 @@ impl Line {
                     DecodeError::Lane(_) => "subject",
                 };
                 let cause = self.peek(item);
-                self.reject(item.clone(), cause, Timestamp::now(), reason, &[Fault::at("", text)])
-                    .await;
+                self.reject(
+                    item.clone(),
+                    cause,
+                    Timestamp::now(),
+                    reason,
+                    &[Fault::at("", text)],
+                )
+                .await;
                 None
             }
         }
     }
 
     fn base(&self, item: &Item) -> Cause {
-        let headers = self.desk.message(item.ticket).and_then(|message| message.headers.as_ref());
+        let headers = self
+            .desk
+            .message(item.ticket)
+            .and_then(|message| message.headers.as_ref());
         item.arrival.cause(headers, &item.hops)
     }
 
@@ -163,7 +181,9 @@ impl Line {
         if matches!(item.arrival.lane, Ok(telltale_nats::Lane::Raw)) {
             return cause;
         }
-        let Ok(envelope) = serde_json::from_slice::<Envelope<IgnoredAny>>(&item.body) else { return cause };
+        let Ok(envelope) = serde_json::from_slice::<Envelope<IgnoredAny>>(&item.body) else {
+            return cause;
+        };
         if let Ok(thing) = Name::new(envelope.subject)
             && (item.arrival.pack || thing == cause.thing)
         {
@@ -209,21 +229,36 @@ impl Line {
                 self.retry(work, "attempts", &format!("{error:#}"), after).await;
                 self.outage.succeeded();
             }
-            Answer::Verdict(Err(Failure(Why::Reject { reason, faults, error }))) => {
+            Answer::Verdict(Err(Failure(Why::Reject {
+                reason,
+                faults,
+                error,
+            }))) => {
                 let faults = match (faults.is_empty(), error) {
                     (true, Some(error)) => vec![Fault::at("", format!("{error:#}"))],
                     (_, _) => faults,
                 };
-                self.reject(work.item, work.cause, work.started, &reason, &faults).await;
+                self.reject(work.item, work.cause, work.started, &reason, &faults)
+                    .await;
                 self.outage.succeeded();
             }
-            Answer::Panic(text) => self.retry(work, "panic", &format!("panicked: {text}"), None).await,
+            Answer::Panic(text) => {
+                self.retry(work, "panic", &format!("panicked: {text}"), None)
+                    .await;
+            }
             Answer::Timeout(limit) => {
                 let text = format!("not done within {limit:?}");
                 self.retry(work, "timeout", &text, None).await;
             }
         }
         None
+    }
+
+    /// Nothing follows from it.
+    pub(crate) async fn filtered(&mut self, item: &Item) {
+        self.metrics.processed(Outcome::Filtered);
+        self.desk.settle(item.ticket, End::Ack).await;
+        self.outage.succeeded();
     }
 
     fn follow<O: Outbound>(
@@ -315,8 +350,12 @@ impl Line {
                     let started = Timestamp::now();
                     let why = error.to_string();
                     if error == PublishError::TooLarge {
-                        let faults = [Fault::at("", "what follows from it is larger than a message may be")];
-                        self.reject(waiting.item, waiting.cause, started, "size", &faults).await;
+                        let faults = [Fault::at(
+                            "",
+                            "what follows from it is larger than a message may be",
+                        )];
+                        self.reject(waiting.item, waiting.cause, started, "size", &faults)
+                            .await;
                     } else {
                         let work = Work {
                             item: waiting.item,
@@ -343,5 +382,3 @@ impl Line {
             .set(i64::try_from(self.desk.len()).unwrap_or(i64::MAX));
     }
 }
-
-pub(crate) use quarantine::OVERFLOW;

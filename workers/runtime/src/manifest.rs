@@ -1,5 +1,8 @@
 //! What a worker needs from the broker, told by its types.
-use telltale_nats::{Lane, manifest::Manifest};
+use telltale_nats::{
+    Lane,
+    manifest::{Consumer, Manifest},
+};
 
 /// What is said of a worker by its constants and types.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,22 @@ impl Needs {
             commands: W::COMMANDS,
             buckets: W::BUCKETS,
             api: W::API,
+        }
+    }
+
+    /// What `--manifest` prints.
+    pub(crate) fn manifest(&self) -> Manifest {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Manifest {
+            name: self.name.to_owned(),
+            inputs: self.reads.to_vec(),
+            outputs: self.writes.to_vec(),
+            events: owned(self.events),
+            commands: owned(self.commands),
+            buckets: owned(self.buckets),
+            sql: Vec::new(),
+            consumer: Consumer::default(),
+            api: owned(self.api),
         }
     }
 }

@@ -78,32 +78,47 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers all of them, at 0.
-    pub(crate) fn new(registry: &Registry, stage: &str, reads: &[Lane], writes: &[Lane]) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, label: &str| -> prometheus::Result<IntCounterVec> {
-            let family = IntCounterVec::new(Opts::new(name, help), &["stage", label])?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let family = IntGaugeVec::new(Opts::new(name, help), &["stage"])?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family.with_label_values(&[stage]))
-        };
+    pub(crate) fn new(
+        registry: &Registry,
+        stage: &str,
+        reads: &[Lane],
+        writes: &[Lane],
+    ) -> prometheus::Result<Self> {
+        let counters = |name, help, label| counters(registry, name, help, label);
         let received = counters(
             "telltale_messages_received_total",
             "Messages delivered to this stage, by lane.",
             "kind",
         )?;
-        let processed = counters("telltale_processed_total", "Messages by how they ended.", "outcome")?;
-        let published = counters("telltale_published_total", "Messages confirmed by the broker.", "kind")?;
-        let quarantined = counters("telltale_quarantined_total", "Messages quarantined, by reason.", "reason")?;
+        let processed = counters(
+            "telltale_processed_total",
+            "Messages by how they ended.",
+            "outcome",
+        )?;
+        let published = counters(
+            "telltale_published_total",
+            "Messages confirmed by the broker.",
+            "kind",
+        )?;
+        let quarantined = counters(
+            "telltale_quarantined_total",
+            "Messages quarantined, by reason.",
+            "reason",
+        )?;
         let redeliveries = IntCounterVec::new(
-            Opts::new("telltale_redeliveries_total", "Deliveries that were not the first of their message."),
+            Opts::new(
+                "telltale_redeliveries_total",
+                "Deliveries that were not the first of their message.",
+            ),
             &["stage"],
         )?;
         registry.register(Box::new(redeliveries.clone()))?;
         let handle = HistogramVec::new(
-            HistogramOpts::new("telltale_handle_duration_seconds", "Time in the worker's own code.").buckets(vec![
+            HistogramOpts::new(
+                "telltale_handle_duration_seconds",
+                "Time in the worker's own code.",
+            )
+            .buckets(vec![
                 0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
             ]),
             &["stage"],
@@ -128,8 +143,13 @@ impl Metrics {
                 .collect(),
             redeliveries: redeliveries.with_label_values(&[stage]),
             handle_seconds: handle.with_label_values(&[stage]),
-            in_flight: gauge("telltale_in_flight", "Messages in hand.")?,
-            holding: gauge("telltale_holding", "1 while something that the stage needs is away.")?,
+            in_flight: gauge(registry, stage, "telltale_in_flight", "Messages in hand.")?,
+            holding: gauge(
+                registry,
+                stage,
+                "telltale_holding",
+                "1 while something that the stage needs is away.",
+            )?,
         })
     }
 
@@ -154,7 +174,19 @@ impl Metrics {
     }
 }
 
-fn bump<K: PartialEq>(counters: &[(K, IntCounter)], key: K) {
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    let family = IntCounterVec::new(Opts::new(name, help), &["stage", label])?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn gauge(registry: &Registry, stage: &str, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let family = IntGaugeVec::new(Opts::new(name, help), &["stage"])?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family.with_label_values(&[stage]))
+}
+
+fn bump<K: PartialEq + Copy>(counters: &[(K, IntCounter)], key: K) {
     if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == key) {
         counter.inc();
     }

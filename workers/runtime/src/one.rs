@@ -83,7 +83,7 @@ async fn wait_until(moment: Option<Instant>) {
     }
 }
 
-impl<'w, W: Worker> Loop<'w, W> {
+impl<W: Worker> Loop<'_, W> {
     async fn take_up(&mut self, chunk: Vec<crate::consume::Pulled>) {
         for pulled in chunk {
             for item in self.line.take_up(pulled).await {
@@ -107,7 +107,9 @@ impl<'w, W: Worker> Loop<'w, W> {
             if self.running.len() >= HANDLERS_MAX || self.line.outbox.is_full() {
                 return;
             }
-            let Some((thing, (item, delivery))) = self.turns.next() else { return };
+            let Some((thing, (item, delivery))) = self.turns.next() else {
+                return;
+            };
             if let Some(handled) = self.handle(thing, item, delivery) {
                 self.handled(handled).await;
             }
@@ -115,7 +117,12 @@ impl<'w, W: Worker> Loop<'w, W> {
     }
 
     /// Calls the worker. What it can answer without waiting costs no task and no timer.
-    fn handle(&mut self, thing: String, item: Item, delivery: Delivery<W::Input>) -> Option<Handled<W::Output>> {
+    fn handle(
+        &mut self,
+        thing: String,
+        item: Item,
+        delivery: Delivery<W::Input>,
+    ) -> Option<Handled<W::Output>> {
         let work = Work {
             item,
             cause: delivery.cause.clone(),
@@ -152,7 +159,10 @@ impl<'w, W: Worker> Loop<'w, W> {
     }
 
     async fn handled(&mut self, (thing, work, begun, answer): Handled<W::Output>) {
-        self.line.metrics.handle_seconds.observe(begun.elapsed().as_secs_f64());
+        self.line
+            .metrics
+            .handle_seconds
+            .observe(begun.elapsed().as_secs_f64());
         match self.line.conclude(work, answer).await {
             None => self.turns.done(&thing),
             // The same bytes give the same delivery.

@@ -110,6 +110,9 @@ mod tests {
         assert_eq!((outage.failed, outage.permit(true)), (2, Permit::None));
         tokio::time::advance(Duration::from_millis(400)).await;
         outage.succeeded();
-        assert_eq!((outage.permit(false), gauge.get(), health.is_ready()), (Permit::All, 0, true));
+        assert_eq!(
+            (outage.permit(false), gauge.get(), health.is_ready()),
+            (Permit::All, 0, true)
+        );
     }
 }

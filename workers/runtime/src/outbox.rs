@@ -107,16 +107,6 @@ impl Outbox {
         self.flying.len() >= GROUPS_MAX && self.filling.len() >= GROUP_MESSAGES_MAX
     }
 
-    /// Whether nothing is on its way or waits for it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.flying.is_empty() && self.is_at_rest()
-    }
-
-    /// Whether nothing can be sent.
-    fn is_at_rest(&self) -> bool {
-        self.filling.len() == 0 && self.blocked.is_empty()
-    }
-
     pub(crate) fn has_flying(&self) -> bool {
         !self.flying.is_empty()
     }
@@ -223,7 +213,9 @@ impl Group {
             match result {
                 Ok(_) => {
                     // A pack is one message and several readings: count what people count.
-                    returned.confirmed.extend(post.owners.iter().filter_map(|_| post.lane));
+                    returned
+                        .confirmed
+                        .extend(post.owners.iter().filter_map(|_| post.lane));
                     self.confirm(&post.owners, &mut returned.settled);
                 }
                 Err(error @ (PublishError::Full | PublishError::Busy | PublishError::Away(_))) => {
@@ -275,9 +267,11 @@ impl Group {
     }
 
     fn has_instead(&self, post: &Post) -> bool {
-        post.owners
-            .iter()
-            .any(|owner| self.inputs[*owner].as_ref().is_some_and(|input| input.instead.is_some()))
+        post.owners.iter().any(|owner| {
+            self.inputs[*owner]
+                .as_ref()
+                .is_some_and(|input| input.instead.is_some())
+        })
     }
 
     /// Whether its input is to be terminated once this is confirmed.
@@ -290,7 +284,9 @@ impl Group {
     }
 
     fn instead(&mut self, post: &Post) -> Option<Box<Outgoing>> {
-        let [owner] = post.owners.as_slice() else { return None };
+        let [owner] = post.owners.as_slice() else {
+            return None;
+        };
         self.inputs[*owner].as_mut()?.instead.take()
     }
 }

@@ -14,13 +14,11 @@ pub(crate) fn pack(readings: Vec<Packable>) -> Vec<(Outgoing, Vec<usize>)> {
     let mut packs = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for (position, reading) in readings.into_iter().enumerate() {
-        let place = match open.iter().position(|pack| pack.site == reading.site) {
-            Some(place) => place,
-            None => {
-                open.push(Open::new(reading.site.clone()));
-                open.len() - 1
-            }
-        };
+        let known = open.iter().position(|pack| pack.site == reading.site);
+        let place = known.unwrap_or_else(|| {
+            open.push(Open::new(reading.site.clone()));
+            open.len() - 1
+        });
         let pack = &mut open[place];
         if pack.is_full_for(&reading) {
             let full = std::mem::replace(pack, Open::new(reading.site.clone()));
@@ -109,14 +107,21 @@ mod tests {
 
     #[test]
     fn a_pack_holds_fifty_readings_of_one_site_and_what_is_packed_comes_out_again() {
-        let readings: Vec<_> = (0..120).map(|n| reading(if n % 3 == 0 { "b" } else { "a" }, n, 4)).collect();
+        let readings: Vec<_> = (0..120)
+            .map(|n| reading(if n % 3 == 0 { "b" } else { "a" }, n, 4))
+            .collect();
         let bodies: Vec<_> = readings.iter().map(|reading| reading.body.clone()).collect();
         let packs = pack(readings);
         assert_eq!(packs.len(), 3, "80 of one site, 40 of the other");
         let mut seen = Vec::new();
         for (outgoing, positions) in &packs {
             assert!(positions.len() <= READINGS_MAX);
-            let hops = &outgoing.headers.iter().find(|(name, _)| *name == header::HOPS).unwrap().1;
+            let hops = &outgoing
+                .headers
+                .iter()
+                .find(|(name, _)| *name == header::HOPS)
+                .unwrap()
+                .1;
             let items = unpack(&outgoing.payload, hops).unwrap();
             assert_eq!(items.len(), positions.len());
             for ((body, hops), position) in items.iter().zip(positions) {
@@ -134,7 +139,11 @@ mod tests {
     fn a_pack_stays_within_its_bytes_and_one_reading_is_still_a_pack() {
         let packs = pack((0..4).map(|n| reading("a", n, 200_000)).collect());
         assert_eq!(packs.iter().map(|(_, p)| p.len()).collect::<Vec<_>>(), [2, 2]);
-        assert!(packs.iter().all(|(outgoing, _)| outgoing.payload.len() <= BYTES_MAX));
+        assert!(
+            packs
+                .iter()
+                .all(|(outgoing, _)| outgoing.payload.len() <= BYTES_MAX)
+        );
         let single = pack(vec![reading("a", 7, 1)]);
         assert_eq!(single.len(), 1);
         assert_eq!(single[0].0.subject, "valid.a._pack");

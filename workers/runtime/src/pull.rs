@@ -106,7 +106,6 @@ impl Pull {
     }
 
     /// Waits for a message; `None` when something else has to be seen to.
-    #[expect(clippy::option_option, reason = "the inner one is the subscription's end")]
     async fn wait(&mut self) -> Result<Option<Option<async_nats::Message>>, PullError> {
         let is_owed = self.owed > 0;
         tokio::select! {
@@ -152,24 +151,24 @@ impl Pull {
             .and_then(|headers| headers.get("Nats-Pending-Messages"))
             .and_then(|count| count.as_str().parse::<usize>().ok());
         match (status, unfilled) {
-            (StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED | StatusCode::NOT_FOUND, Some(unfilled)) => {
+            (
+                StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED | StatusCode::NOT_FOUND,
+                Some(unfilled),
+            ) => {
                 self.owed = self.owed.saturating_sub(unfilled);
                 Ok(())
             }
             // Not a fault of the durable: the next request goes to its new home.
             (StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED, None)
-                if !text.contains("Deleted") && !text.contains("Exceeded") && !text.contains("push based") =>
+                if !text.contains("Deleted")
+                    && !text.contains("Exceeded")
+                    && !text.contains("push based") =>
             {
                 self.owed = 0;
                 Ok(())
             }
             _ => Err(PullError::Refused(format!("{status} {text}"))),
         }
-    }
-
-    /// Whether everything asked for has come, or was given up by the broker.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.owed == 0
     }
 
     /// The message as JetStream's, with what is known of its delivery.

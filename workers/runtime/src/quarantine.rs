@@ -16,7 +16,7 @@ const FAULTS_MAX: usize = 50;
 /// Bytes of one fault's text.
 const FAULT_BYTES_MAX: usize = 500;
 /// The name of the event that says that an entry was not kept.
-pub(crate) const OVERFLOW: &str = "quarantine_overflow";
+const OVERFLOW: &str = "quarantine_overflow";
 
 /// A message that is to be quarantined.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ impl Refused<'_> {
     pub(crate) fn write(&self, by: &Writer) -> Result<(Outgoing, Outgoing), serde_json::Error> {
         let digest = id::digest(self.body);
         let id = format!("{}.{}.quarantine", self.cause.id, by.stage);
-        let reason = Name::new(self.reason).unwrap_or_else(|_| Name::new("other").expect("a plain word is a name"));
+        let reason =
+            Name::new(self.reason).unwrap_or_else(|_| Name::new("other").expect("a plain word is a name"));
         let entry = Quarantine {
             stage: by.stage.to_owned(),
             reason: reason.plain().to_owned(),

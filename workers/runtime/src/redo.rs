@@ -28,7 +28,10 @@ pub(crate) fn outgoing(worker: &Name, item: &Item, cause: &Cause, headers: Optio
         kept.push((header::CONTENT_TYPE, header::CLOUDEVENT.to_owned()));
         kept.push((header::HOPS, item.hops.clone()));
     }
-    kept.push((header::ORIGINAL_SUBJECT, quarantine::original(arrival, &cause.thing)));
+    kept.push((
+        header::ORIGINAL_SUBJECT,
+        quarantine::original(arrival, &cause.thing),
+    ));
     let rawseq = match arrival.lane {
         Ok(Lane::Raw) => arrival.rawseq,
         _ => cause.rawseq,

@@ -29,7 +29,9 @@ pub enum Fatal {
 
 /// The exit code for what a process ended with: 0, 1, 3 or 4 (2 is clap's, for usage).
 pub(crate) fn code(ended: &anyhow::Result<()>) -> ExitCode {
-    let Err(error) = ended else { return ExitCode::SUCCESS };
+    let Err(error) = ended else {
+        return ExitCode::SUCCESS;
+    };
     match error.chain().find_map(|cause| cause.downcast_ref::<Fatal>()) {
         Some(Fatal::Precondition(_)) => ExitCode::from(3),
         Some(Fatal::Unauthorised(_)) => ExitCode::from(4),

@@ -20,7 +20,10 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let set = if json {
         lines.json().flatten_event(true).with_span_list(false).try_init()
     } else {
-        lines.compact().with_ansi(std::io::stderr().is_terminal()).try_init()
+        lines
+            .compact()
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init()
     };
     if set.is_err() {
         tracing::debug!("logging was on already");

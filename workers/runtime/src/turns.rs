@@ -48,7 +48,9 @@ impl<K: Hash + Eq + Clone, T> Turns<K, T> {
 
     /// Is back, and the next of that key may go.
     pub(crate) fn done(&mut self, key: &K) {
-        let Some(line) = self.behind.get_mut(key) else { return };
+        let Some(line) = self.behind.get_mut(key) else {
+            return;
+        };
         match line.pop_front() {
             Some(item) => self.ready.push_back((key.clone(), item)),
             None => {
@@ -94,6 +96,9 @@ mod tests {
         assert_eq!(turns.next(), Some(("a", 4)));
         turns.done(&"a");
         assert_eq!((turns.len(), turns.next()), (0, None));
-        assert!(turns.behind.is_empty(), "nothing is kept of a thing that is quiet");
+        assert!(
+            turns.behind.is_empty(),
+            "nothing is kept of a thing that is quiet"
+        );
     }
 }

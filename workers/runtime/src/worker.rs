@@ -1,5 +1,9 @@
 //! What a worker is.
-use crate::{Delivery, Failure, Inbound, Outbound, Verdict};
+use crate::{Delivery, Failure, Inbound, Outbound, Verdict, daemon::Daemon, health::Health, things::Things};
+use anyhow::Context as _;
+use prometheus::Registry;
+use std::time::Duration;
+use telltale_nats::Name;
 
 /// A function from one message to messages.
 #[diagnostic::on_unimplemented(
@@ -21,6 +25,8 @@ pub trait Worker: Sized + Send + Sync + 'static {
     const COMMANDS: &'static [&'static str] = &[];
     /// The buckets that it reads.
     const BUCKETS: &'static [&'static str] = &[];
+    /// The operations that it answers under `api.<site>.<name>`.
+    const API: &'static [&'static str] = &[];
 
     /// Once, before the first message.
     fn start(args: Self::Args, at: &Resources) -> impl Future<Output = anyhow::Result<Self>> + Send;
@@ -44,8 +50,12 @@ pub trait BatchWorker: Sized + Send + Sync + 'static {
     const COMMANDS: &'static [&'static str] = &[];
     /// The buckets that it reads.
     const BUCKETS: &'static [&'static str] = &[];
+    /// The operations that it answers under `api.<site>.<name>`.
+    const API: &'static [&'static str] = &[];
     /// Most deliveries in one call.
     const BATCH_MAX: usize = 5_000;
+    /// How long a batch that is not full waits for more before it is handled.
+    const LINGER: Duration = Duration::from_millis(2);
 
     /// Once, before the first message.
     fn start(args: Self::Args, at: &Resources) -> impl Future<Output = anyhow::Result<Self>> + Send;
@@ -63,14 +73,78 @@ pub trait BatchWorker: Sized + Send + Sync + 'static {
 pub struct NoArgs {}
 
 /// What the runtime lends at start. Accessors only; it is not a context for all.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Resources {
-    pub(crate) site: telltale_nats::Name,
+    pub(crate) worker: &'static str,
+    pub(crate) at: At,
+}
+
+/// Where the worker runs.
+#[derive(Debug, Clone)]
+pub(crate) enum At {
+    Broker(Box<Daemon>),
+    Offline(Box<Offline>),
+}
+
+/// What stands for the broker offline.
+#[derive(Debug, Clone)]
+pub(crate) struct Offline {
+    pub(crate) site: Name,
+    pub(crate) things: Things,
+    pub(crate) health: Health,
+    pub(crate) registry: Registry,
 }
 
 impl Resources {
     /// The site that this copy runs at.
-    pub fn site(&self) -> &telltale_nats::Name {
-        &self.site
+    pub fn site(&self) -> &Name {
+        match &self.at {
+            At::Broker(daemon) => daemon.site(),
+            At::Offline(offline) => &offline.site,
+        }
+    }
+
+    /// The connection to the broker; an error offline.
+    pub fn client(&self) -> anyhow::Result<&async_nats::Client> {
+        match &self.at {
+            At::Broker(daemon) => Ok(daemon.client()),
+            At::Offline(_) => anyhow::bail!("`{}` needs the broker and cannot run offline", self.worker),
+        }
+    }
+
+    /// The name of this copy, new at each start.
+    pub fn instance(&self) -> &str {
+        match &self.at {
+            At::Broker(daemon) => daemon.instance(),
+            At::Offline(_) => "offline",
+        }
+    }
+
+    /// The entries of the `things` bucket; offline those of the file that was named. The worker's `BUCKETS` must
+    /// name `things`, its `API` `holds`.
+    pub async fn things(&self) -> anyhow::Result<Things> {
+        match &self.at {
+            At::Broker(daemon) => {
+                let opened = Things::open(daemon.client(), daemon.site(), self.worker, daemon.instance());
+                opened.await.context("open the `things` bucket")
+            }
+            At::Offline(offline) => Ok(offline.things.clone()),
+        }
+    }
+
+    /// Where metrics are registered.
+    pub fn registry(&self) -> &Registry {
+        match &self.at {
+            At::Broker(daemon) => daemon.registry(),
+            At::Offline(offline) => &offline.registry,
+        }
+    }
+
+    /// Where checks of readiness are made.
+    pub fn health(&self) -> &Health {
+        match &self.at {
+            At::Broker(daemon) => daemon.health(),
+            At::Offline(offline) => &offline.health,
+        }
     }
 }

@@ -1,0 +1,197 @@
+//! A worker as a process.
+use crate::{
+    BatchWorker, Resources, Worker,
+    args::{ProcessArgs, WorkerArgs},
+    batch,
+    compose::Writer,
+    consume::{CHUNK, Desk, Inbox},
+    daemon::{self, Daemon},
+    line::{Line, Rules},
+    manifest::Needs,
+    metrics::Metrics,
+    offline,
+    one::{self, Limits},
+    outage::Outage,
+    outbox::Outbox,
+    worker::At,
+};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser};
+use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+use telltale_nats::{
+    Name,
+    manifest::Manifest,
+    publish::{Options, Publisher},
+};
+
+/// Said by `--help`.
+const ABOUT: &str = "A worker of Telltale: reads messages, and writes what follows from them.";
+/// One message may be handled for so long.
+const HANDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// One batch may.
+const BATCH_TIMEOUT: Duration = Duration::from_mins(1);
+/// What a batch worker fetches ahead: it handles as many as the broker lets all copies have.
+const BATCH_PREFETCH: usize = 2 * CHUNK;
+
+/// A worker's command line: where it runs, how it works, and what is its own.
+#[derive(Debug, Parser)]
+struct Cli<A: clap::Args> {
+    #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    own: A,
+}
+
+/// Runs a worker to its end; the whole of its `main`.
+pub fn run<W: Worker>() -> ExitCode {
+    let needs = Needs::of::<W>();
+    let cli = match daemon::parse::<Cli<W::Args>>(W::NAME, ABOUT) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    if cli.worker.manifest {
+        return print(&needs.manifest());
+    }
+    let one = tokio::runtime::Builder::new_current_thread();
+    daemon::block_on(one, async move {
+        if cli.worker.offline {
+            let at = offline::resources(W::NAME, &cli.process, &cli.worker)?;
+            let worker = W::start(cli.own, &at).await.context("start the worker")?;
+            return offline::run(&worker, &needs, &at).await;
+        }
+        let Some(daemon) = daemon::start(W::NAME, &cli.process).await? else {
+            return Ok(());
+        };
+        let ready = daemon.health().check("worker");
+        let (inbox, line) = bind(&daemon, &needs, &cli.worker, CHUNK).await?;
+        let at = resources(W::NAME, &daemon);
+        let worker = tokio::select! {
+            worker = W::start(cli.own, &at) => worker.context("start the worker")?,
+            () = daemon.stop().cancelled() => return Ok(()),
+        };
+        ready.set_ready();
+        let limits = Limits {
+            handle: cli.worker.handle_timeout.unwrap_or(HANDLE_TIMEOUT),
+            drain: cli.worker.drain,
+        };
+        one::run(&worker, line, inbox, limits, daemon.stop()).await;
+        Ok(())
+    })
+}
+
+/// Runs a batch worker to its end; the whole of its `main`.
+pub fn run_batch<W: BatchWorker>() -> ExitCode {
+    let needs = Needs::of_batch::<W>();
+    let cli = match daemon::parse::<Cli<W::Args>>(W::NAME, ABOUT) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    if cli.worker.manifest {
+        return print(&needs.manifest());
+    }
+    let one = tokio::runtime::Builder::new_current_thread();
+    daemon::block_on(one, async move {
+        if cli.worker.offline {
+            let at = offline::resources(W::NAME, &cli.process, &cli.worker)?;
+            let worker = W::start(cli.own, &at).await.context("start the worker")?;
+            return offline::run_batch(&worker, &needs, &at).await;
+        }
+        let Some(daemon) = daemon::start(W::NAME, &cli.process).await? else {
+            return Ok(());
+        };
+        let ready = daemon.health().check("worker");
+        let (inbox, line) = bind(&daemon, &needs, &cli.worker, BATCH_PREFETCH).await?;
+        let at = resources(W::NAME, &daemon);
+        let worker = tokio::select! {
+            worker = W::start(cli.own, &at) => worker.context("start the worker")?,
+            () = daemon.stop().cancelled() => return Ok(()),
+        };
+        ready.set_ready();
+        let limits = Limits {
+            handle: cli.worker.handle_timeout.unwrap_or(BATCH_TIMEOUT),
+            drain: cli.worker.drain,
+        };
+        batch::run(&worker, line, inbox, limits, daemon.stop()).await;
+        Ok(())
+    })
+}
+
+/// The command line of a worker, for tests that it holds together and for documentation.
+pub fn command<W: Worker>() -> clap::Command {
+    Cli::<W::Args>::command().name(W::NAME)
+}
+
+/// The same of a batch worker.
+pub fn command_batch<W: BatchWorker>() -> clap::Command {
+    Cli::<W::Args>::command().name(W::NAME)
+}
+
+/// What `--manifest` prints of a worker.
+pub fn manifest<W: Worker>() -> Manifest {
+    Needs::of::<W>().manifest()
+}
+
+/// The same of a batch worker.
+pub fn manifest_batch<W: BatchWorker>() -> Manifest {
+    Needs::of_batch::<W>().manifest()
+}
+
+fn print(manifest: &Manifest) -> ExitCode {
+    let written = serde_json::to_string(manifest)
+        .map_err(std::io::Error::from)
+        .and_then(|text| writeln!(std::io::stdout().lock(), "{text}"));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn resources(worker: &'static str, daemon: &Daemon) -> Resources {
+    Resources {
+        worker,
+        at: At::Broker(Box::new(daemon.clone())),
+    }
+}
+
+async fn bind(
+    daemon: &Daemon,
+    needs: &Needs,
+    args: &WorkerArgs,
+    prefetch: usize,
+) -> anyhow::Result<(Inbox, Line)> {
+    let inbox = Inbox::bind(daemon, needs.name, needs.reads, prefetch).await?;
+    let metrics =
+        Metrics::new(daemon.registry(), needs.name, needs.reads, needs.writes).context("register metrics")?;
+    let outage = Outage::new(
+        daemon.health().check("work"),
+        metrics.holding.clone(),
+        args.retry_first,
+    );
+    let publisher = Publisher::new(daemon.client().clone(), Options::default());
+    let line = Line {
+        rules: Rules {
+            worker: Name::new(needs.name).context("the worker's name")?,
+            site: daemon.site().clone(),
+            attempts_max: args.attempts_max,
+            retry_first: args.retry_first,
+        },
+        writer: writer(needs, daemon.site()),
+        metrics,
+        desk: Desk::new(daemon.client().clone()),
+        outbox: Outbox::new(Arc::new(publisher)),
+        outage,
+    };
+    Ok((inbox, line))
+}
+
+/// Who writes what the worker answers.
+pub(crate) fn writer(needs: &Needs, site: &Name) -> Writer {
+    Writer {
+        stage: needs.name,
+        source: format!("/{}/{}", site.token(), needs.name),
+        events: needs.events,
+        commands: needs.commands,
+    }
+}
