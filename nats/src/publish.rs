@@ -18,7 +18,10 @@ use std::{
     sync::{Mutex, PoisonError, atomic::AtomicU64, atomic::Ordering},
     time::Duration,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 /// What the server counts beside payload and headers, and what a batch adds to them.
 const FRAME: usize = 256;
@@ -157,6 +160,7 @@ impl Publisher {
             .clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
             context: jetstream::ContextBuilder::new()
+                // The library's time-out begins when a confirmation is asked for; ours, when the message is sent.
                 .timeout(options.ack_timeout)
                 .ack_timeout(options.ack_timeout)
                 .max_ack_inflight(window)
@@ -245,6 +249,7 @@ impl Publisher {
                 Ok(ack) => pending.push_back(Pending {
                     place,
                     stream,
+                    deadline: Instant::now() + self.options.ack_timeout,
                     ack: ack.into_future(),
                     _permit: permit,
                 }),
@@ -258,6 +263,12 @@ impl Publisher {
     }
 
     fn check(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
+        if outgoing.subject.is_empty() || outgoing.subject.bytes().any(|byte| byte <= b' ') {
+            return Err(PublishError::Other(format!(
+                "`{}` is no subject",
+                outgoing.subject.escape_debug()
+            )));
+        }
         let mut size = FRAME + outgoing.payload.len();
         for (name, value) in &outgoing.headers {
             if value.contains(['\r', '\n']) {
@@ -302,17 +313,18 @@ impl Publisher {
 struct Pending<'a> {
     place: usize,
     stream: &'static str,
+    deadline: Instant,
     ack: Pin<Box<dyn Future<Output = Result<jetstream::publish::PublishAck, ClientError>> + Send>>,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Pending<'_> {
     async fn settle<F: Future<Output = ()>>(self, outage: Pin<&mut Outage<F>>) -> Settled {
-        let result = match outage.or(self.ack).await {
-            None => Err(PublishError::Away("the connection was lost".into())),
-            Some(Err(error)) => Err(PublishError::of_client(&error)),
-            Some(Ok(ack)) if ack.stream != self.stream => Err(stored_elsewhere(&ack.stream, self.stream)),
-            Some(Ok(ack)) => Ok(Ack {
+        let result = match outage.or(self.ack, self.deadline).await {
+            Err(lost) => Err(lost.into()),
+            Ok(Err(error)) => Err(PublishError::of_client(&error)),
+            Ok(Ok(ack)) if ack.stream != self.stream => Err(stored_elsewhere(&ack.stream, self.stream)),
+            Ok(Ok(ack)) => Ok(Ack {
                 stream: ack.stream,
                 sequence: ack.sequence,
                 duplicate: ack.duplicate,
@@ -334,7 +346,23 @@ fn header_map(outgoing: &Outgoing) -> HeaderMap {
     map
 }
 
-/// A future that is asked again after it has ended.
+/// Why an answer will not come.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    Connection,
+    Time,
+}
+
+impl From<Lost> for PublishError {
+    fn from(lost: Lost) -> Self {
+        Self::Away(match lost {
+            Lost::Connection => "the connection was lost".into(),
+            Lost::Time => "no confirmation in time".into(),
+        })
+    }
+}
+
+/// Watches the connection for one group. It may be asked again after it has ended.
 struct Outage<F> {
     watch: Pin<Box<F>>,
     over: bool,
@@ -348,18 +376,24 @@ impl<F: Future<Output = ()>> Outage<F> {
         }
     }
 
-    /// The answer, or none once the connection is lost. An answer that is there already counts.
-    async fn or<T>(mut self: Pin<&mut Self>, answer: impl Future<Output = T>) -> Option<T> {
+    /// The answer, if it comes before the deadline and while the connection holds. One that is there already
+    /// counts in any case.
+    async fn or<T>(
+        mut self: Pin<&mut Self>,
+        answer: impl Future<Output = T>,
+        deadline: Instant,
+    ) -> Result<T, Lost> {
         let mut answer = pin!(answer);
         if self.over {
-            return futures::FutureExt::now_or_never(answer.as_mut());
+            return futures::FutureExt::now_or_never(answer.as_mut()).ok_or(Lost::Connection);
         }
         tokio::select! {
             biased;
-            answer = answer => Some(answer),
+            answer = answer => Ok(answer),
+            () = tokio::time::sleep_until(deadline) => Err(Lost::Time),
             () = self.watch.as_mut() => {
                 self.over = true;
-                None
+                Err(Lost::Connection)
             }
         }
     }

@@ -52,7 +52,9 @@ impl Permissions {
         self.publish.extend([
             format!("$JS.API.STREAM.INFO.{stream}"),
             format!("$JS.API.DIRECT.GET.{stream}.>"),
-            // A watch is a consumer of the watcher's own.
+            // A watch is a consumer of the watcher's own, which clients let the server name. No durable is here
+            // that could be named instead.
+            format!("$JS.API.CONSUMER.CREATE.{stream}"),
             format!("$JS.API.CONSUMER.CREATE.{stream}.*"),
             format!("$JS.API.CONSUMER.CREATE.{stream}.*.>"),
             format!("$JS.API.CONSUMER.DELETE.{stream}.*"),
@@ -67,6 +69,8 @@ impl Permissions {
             format!("$JS.API.DIRECT.GET.{stream}"),
             format!("$JS.API.DIRECT.GET.{stream}.>"),
             format!("$JS.API.STREAM.MSG.GET.{stream}"),
+            // Never without a name in the subject: the server would take one from the body, and change the
+            // durable of that name.
             format!("$JS.API.CONSUMER.CREATE.{stream}.*"),
             format!("$JS.API.CONSUMER.CREATE.{stream}.*.>"),
             format!("$JS.API.CONSUMER.INFO.{stream}.*"),

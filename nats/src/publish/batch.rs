@@ -12,6 +12,7 @@ use std::{
     pin::pin,
     sync::{PoisonError, atomic::Ordering},
 };
+use tokio::time::Instant;
 use tracing::debug;
 
 /// Most messages that the server takes in one.
@@ -45,9 +46,10 @@ impl Publisher {
     ) -> Result<Vec<Result<Ack, PublishError>>, Refused> {
         let _permits = self.permits(lot.len()).await;
         let mut outage = pin!(Outage::new(self.outage(self.connects())));
-        let answer = match outage.as_mut().or(self.send_batch(lot)).await {
-            Some(answer) => answer?,
-            None => Err(PublishError::Away("the connection was lost".into())),
+        let deadline = Instant::now() + self.options.ack_timeout;
+        let answer = match outage.as_mut().or(self.send_batch(lot), deadline).await {
+            Ok(answer) => answer?,
+            Err(lost) => Err(lost.into()),
         };
         let ack = match answer {
             Err(error) => return Ok(lot.iter().map(|_| Err(error.clone())).collect()),

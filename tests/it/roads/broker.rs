@@ -1,0 +1,210 @@
+//! A nats-server for one test: our own configuration, identities and streams, ended on drop.
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+use telltale_cli::{
+    find::{Say, ServerArgs, nats_server},
+    stack::scratch,
+};
+use telltale_nats::{
+    Manifest, Name, Topology,
+    async_nats::{Client, jetstream},
+    client::{self, Access, ConnectError, Notice},
+    provision, rights,
+    server::{Identity, ServerConfig, Sync, User, render_users},
+    topology::Size,
+};
+use tokio::{sync::mpsc, time::Instant};
+
+/// How long anything here may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) struct Broker {
+    process: Child,
+    port: u16,
+    dir: PathBuf,
+    identities: BTreeMap<String, Identity>,
+    pub(super) site: Name,
+}
+
+/// A connection, and what the server refuses it.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) denied: mpsc::UnboundedReceiver<String>,
+}
+
+impl Broker {
+    /// With no stream, no bucket, and the operator alone let in.
+    pub(super) async fn bare() -> Self {
+        let dir = scratch("roads").unwrap();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let config = ServerConfig {
+            name: "roads".into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            http: None,
+            store_dir: dir.join("jetstream"),
+            sync: Sync::Always,
+            max_file: Size::of(1 << 40),
+            users: "users.conf".into(),
+            pid_file: None,
+        };
+        fs::write(dir.join("nats-server.conf"), config.render()).unwrap();
+        let site = Name::new("local").unwrap();
+        let mut identities = BTreeMap::new();
+        write_users(&dir, &mut identities, &site, &[]);
+        let broker = Self {
+            process: spawn(&dir),
+            port,
+            dir,
+            identities,
+            site,
+        };
+        broker.connect(rights::OPERATOR).await;
+        broker
+    }
+
+    /// With all streams and buckets, and these workers admitted.
+    pub(super) async fn with(manifests: &[Manifest]) -> Self {
+        let mut broker = Self::bare().await;
+        broker.admit(manifests);
+        broker.reload().await;
+        broker.provision(&Topology::of(&broker.site), manifests).await;
+        broker
+    }
+
+    pub(super) async fn provision(&self, topology: &Topology, manifests: &[Manifest]) -> provision::Applied {
+        let js = self.context().await;
+        let plan = provision::plan(&js, topology, manifests, &provision::Options::default())
+            .await
+            .unwrap();
+        provision::apply(&js, &plan, false).await.unwrap()
+    }
+
+    /// Writes the users' file anew, keeping the keys of those who were in it.
+    pub(super) fn admit(&mut self, manifests: &[Manifest]) {
+        write_users(&self.dir, &mut self.identities, &self.site, manifests);
+    }
+
+    /// Makes the server read its users again; returns when all of them are let in.
+    pub(super) async fn reload(&self) {
+        self.signal(Signal::HUP);
+        for user in self.identities.keys() {
+            self.connect(user).await;
+        }
+    }
+
+    pub(super) async fn connect(&self, user: &str) -> Connection {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.connect_once(user).await {
+                Ok(connection) => return connection,
+                Err(error) => assert!(Instant::now() < deadline, "{user}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(super) async fn connect_once(&self, user: &str) -> Result<Connection, ConnectError> {
+        let (refused, denied) = mpsc::unbounded_channel();
+        let access = Access {
+            url: format!("nats://127.0.0.1:{}", self.port),
+            seed: self.identities.get(user).map(|identity| identity.seed.clone()),
+            user: user.to_owned(),
+        };
+        let client = client::connect_with(&access, move |notice| {
+            if let Notice::Denied(text) = notice {
+                // Nobody may be listening any more.
+                refused.send(text).ok();
+            }
+        })
+        .await?;
+        Ok(Connection { client, denied })
+    }
+
+    /// The operator's view.
+    pub(super) async fn context(&self) -> jetstream::Context {
+        client::context(self.connect(rights::OPERATOR).await.client)
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub(super) fn end(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again after [`Broker::end`], with what it had stored.
+    pub(super) async fn restart(&mut self) {
+        self.process = spawn(&self.dir);
+        self.connect(rights::OPERATOR).await;
+    }
+}
+
+fn write_users(dir: &Path, identities: &mut BTreeMap<String, Identity>, site: &Name, manifests: &[Manifest]) {
+    let mut wanted = vec![
+        (rights::OPERATOR.to_owned(), rights::operator()),
+        (rights::CLIENT.to_owned(), rights::client(site, manifests)),
+        (rights::BRIDGE.to_owned(), rights::bridge(site)),
+    ];
+    wanted.extend(
+        manifests
+            .iter()
+            .map(|one| (one.name.clone(), rights::worker(one, site))),
+    );
+    let users = wanted.into_iter().map(|(name, permissions)| {
+        let identity = identities.entry(name.clone()).or_insert_with(Identity::generate);
+        User {
+            name,
+            public_key: identity.public_key.clone(),
+            permissions,
+        }
+    });
+    let users: Vec<User> = users.collect();
+    fs::write(dir.join("users.conf"), render_users(&users)).unwrap();
+}
+
+fn spawn(dir: &Path) -> Child {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let args = ServerArgs::from_environment().unwrap();
+        nats_server(&args, &Say::nothing()).unwrap()
+    });
+    Command::new(program)
+        .arg("--config")
+        .arg(dir.join("nats-server.conf"))
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.join("log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            eprintln!("nats-server said:\n{log}");
+        }
+        // Stopped processes must be let go on before they can end, and it may be gone already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
