@@ -4,16 +4,28 @@
 //! stderr, and the answer is an exit code.
 pub mod courier;
 pub mod exit;
+pub mod names;
 pub mod new_worker;
 pub mod output;
+pub mod quarantine;
+pub mod reach;
 pub mod replay;
+pub mod send;
 pub mod simulate;
+pub mod sql;
+pub mod thing;
 
 use std::process::ExitCode;
 
 /// The commands that are not about the stack itself; `main` flattens them beside `up`, `down` and the rest.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    #[command(subcommand)]
+    Thing(thing::Thing),
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
+    Send(send::Send),
+    Sql(sql::Sql),
     NewWorker(new_worker::NewWorker),
 }
 
@@ -21,6 +33,10 @@ impl Command {
     /// Carries it out. An error has been told to the user when this returns.
     pub async fn run(self) -> ExitCode {
         let done = match self {
+            Self::Thing(command) => command.run().await,
+            Self::Quarantine(command) => command.run().await,
+            Self::Send(command) => command.run().await,
+            Self::Sql(command) => command.run().await,
             Self::NewWorker(command) => command.run(),
         };
         done.unwrap_or_else(|error| exit::report(&error))
