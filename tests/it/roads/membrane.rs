@@ -340,19 +340,6 @@ async fn people_publish_raw_messages_and_read_the_other_lanes() {
         .await
         .unwrap();
     timeout(PATIENCE, pulled.next()).await.unwrap().unwrap().unwrap();
-    let push = consumer::push::OrderedConfig {
-        name: Some("a-tap".into()),
-        deliver_subject: people.client.new_inbox(),
-        ..Default::default()
-    };
-    let mut pushed = readings
-        .create_consumer(push)
-        .await
-        .unwrap()
-        .messages()
-        .await
-        .unwrap();
-    timeout(PATIENCE, pushed.next()).await.unwrap().unwrap().unwrap();
     assert!(
         people.denied.try_recv().is_err(),
         "reading needed a right that they lack"
