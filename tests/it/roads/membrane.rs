@@ -329,6 +329,7 @@ async fn people_publish_raw_messages_and_read_the_other_lanes() {
         .await
         .unwrap();
     let pull = consumer::pull::OrderedConfig {
+        name: Some("a-tap".into()),
         filter_subject: "annotated.>".into(),
         ..Default::default()
     };
