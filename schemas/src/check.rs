@@ -56,7 +56,8 @@ pub const FILES: [(&str, &str); 11] = [
     ),
 ];
 
-/// Where the files live for each other. Nothing is ever fetched from there.
+/// Where the files are for each other while they are compiled; they refer to each other by file name alone, so that
+/// any validator that is given the folder can follow. Nothing is ever fetched.
 const BASE: &str = "telltale:/schemas/";
 
 /// Longest message of the schema checker's that is repeated, in characters: it may quote the whole document.
@@ -185,6 +186,36 @@ mod tests {
             data(Kind::Reading, &json!({ "records": [{ "n": "a", "v": 1 }] })),
             []
         );
+    }
+
+    #[test]
+    fn a_schema_refers_to_files_beside_it_alone() {
+        fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+            match value {
+                Value::Object(members) => {
+                    found.extend(members.get("$ref").and_then(Value::as_str));
+                    members.values().for_each(|value| references(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        for (name, text) in FILES {
+            let schema: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(
+                schema["$schema"], "https://json-schema.org/draft/2020-12/schema",
+                "{name}"
+            );
+            let mut found = Vec::new();
+            references(&schema, &mut found);
+            for reference in found {
+                let file = reference.split('#').next().unwrap_or_default();
+                assert!(
+                    file.is_empty() || FILES.iter().any(|(known, _)| *known == file),
+                    "{name}: {reference}"
+                );
+            }
+        }
     }
 
     #[test]
