@@ -1,1 +1,48 @@
-//! See DESIGN.
+//! The bridge: devices speak their protocol, and what they say becomes messages on `raw` and `event`.
+//!
+//! An adapter does three things: it parses its protocol into an [`Uplink`](uplink::Uplink), awaits
+//! [`Intake::accept`](intake::Intake::accept), and says the [`Receipt`](uplink::Receipt) in its own tongue. A
+//! device is told "accepted" only after the broker's confirmation.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`intake`] | identity, rights, sizes, ids: once for all protocols |
+//! | [`credential`], [`keyring`] | what devices prove themselves with, and the watched copy of it |
+//! | [`route`], [`uplink`] | what is brought, where to, and the receipt |
+//! | [`outbox`] | publishing in groups, receipts after the confirmation |
+//! | [`http`], [`mqtt`] | the adapters |
+
+pub mod credential;
+mod guard;
+pub mod http;
+pub mod intake;
+pub mod keyring;
+mod listen;
+mod media;
+pub mod metrics;
+pub mod mqtt;
+pub mod outbox;
+mod pack;
+mod process;
+pub mod route;
+#[cfg(test)]
+mod testing;
+pub mod uplink;
+
+use intake::Intake;
+pub use process::run;
+use std::future::Future;
+use tokio_util::sync::CancellationToken;
+
+/// A protocol that devices speak.
+pub trait Adapter: Sized + Send + 'static {
+    /// Its name, in logs.
+    const NAME: &'static str;
+
+    /// Serves until stopped, then finishes what is in hand within ten seconds.
+    fn serve(
+        self,
+        intake: Intake,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+}

@@ -129,6 +129,11 @@ pub fn pointer(
     Some(pointer.to_owned())
 }
 
+/// Whether [`decode`] reads that media type, or it is one that tells nothing and the first byte decides.
+pub fn is_known(content_type: &str) -> bool {
+    Format::of(Some(content_type), "").is_ok()
+}
+
 /// What is left of a full SenML name under its thing.
 fn strip<'a>(name: &'a str, thing: &str) -> &'a str {
     match name.strip_prefix(thing) {

@@ -1,0 +1,310 @@
+//! The one way in, whatever the protocol: who it is, what it may do, under which id it goes on, and its receipt.
+use crate::{
+    credential::Credential,
+    keyring::{Keyring, LoginError, Ticket},
+    media,
+    metrics::{Metrics, Protocol, SessionGauge},
+    outbox::{Outbox, Pending},
+    pack,
+    route::{Route, outside_name},
+    uplink::{Busy, EVENT_MAX, PAYLOAD_MAX, Receipt, Refusal, Uplink},
+};
+use bytes::Bytes;
+use serde_json::Value;
+use std::{net::IpAddr, sync::Arc};
+use telltale_nats::{Lane, Name, Subject, header, publish::Outgoing, seal};
+use telltale_schemas::{Envelope, Event, Kind, Timestamp, check, decode, id, kinds::Fault, strict};
+
+/// What every adapter shares; cheap to clone. What is accepted is published once the last clone is gone.
+#[derive(Debug, Clone)]
+pub struct Intake(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    site: Name,
+    key: seal::Key,
+    keyring: Arc<Keyring>,
+    outbox: Outbox,
+    metrics: Metrics,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        site: Name,
+        key: seal::Key,
+        keyring: Arc<Keyring>,
+        outbox: Outbox,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            site,
+            key,
+            keyring,
+            outbox,
+            metrics,
+        }))
+    }
+
+    /// Counts a connection for as long as the gauge lives.
+    pub(crate) fn session(&self, protocol: Protocol) -> SessionGauge {
+        self.0.metrics.session(protocol)
+    }
+
+    /// Counts what an adapter refused by itself.
+    pub(crate) fn count_refused(&self, protocol: Protocol, reason: &'static str) {
+        self.0.metrics.refused(protocol, reason);
+    }
+
+    /// Admits a device.
+    pub async fn login(
+        &self,
+        protocol: Protocol,
+        device: &str,
+        secret: &[u8],
+        from: IpAddr,
+    ) -> Result<Ticket, LoginError> {
+        let result = self.0.keyring.login(device, secret, from).await;
+        if let Err(error) = &result {
+            let reason = match error {
+                LoginError::Wrong => "credential",
+                LoginError::Slowed(_) => "slowed",
+                LoginError::Busy => Busy::Away.word(),
+            };
+            self.count_refused(protocol, reason);
+        }
+        result
+    }
+
+    /// What can be said before the payload has arrived.
+    pub fn judge(
+        ticket: &Ticket,
+        route: &Route,
+        content_type: Option<&str>,
+        key: Option<&str>,
+        length: usize,
+    ) -> Result<(), Refusal> {
+        if ticket.is_revoked() {
+            return Err(Refusal::Revoked);
+        }
+        let credential = ticket.credential();
+        match route.thing() {
+            Some(thing) => covered(credential, thing.plain())?,
+            None if !credential.gateway => return Err(Refusal::NoGateway),
+            None => {}
+        }
+        let (is_decoded, limit) = match route {
+            Route::Event(..) => (media::is_event(content_type), EVENT_MAX),
+            Route::Readings(_) | Route::Pack => (media::is_decoded(content_type), PAYLOAD_MAX),
+        };
+        if length > limit {
+            return Err(Refusal::TooLarge(limit));
+        }
+        if !is_decoded {
+            return Err(Refusal::MediaType);
+        }
+        if key.is_some_and(|key| !id::is_key(key)) {
+            return Err(Refusal::Key);
+        }
+        Ok(())
+    }
+
+    /// Takes an uplink: it is in line when this returns, and its receipt comes after the broker's confirmation.
+    pub fn accept(&self, uplink: Uplink) -> Pending {
+        let protocol = uplink.protocol;
+        let prepared = Self::judge(
+            &uplink.ticket,
+            &uplink.route,
+            uplink.content_type.as_deref(),
+            uplink.key.as_deref(),
+            uplink.payload.len(),
+        )
+        .and_then(|()| self.prepare(uplink));
+        match prepared {
+            Ok((messages, ids)) => self.0.outbox.put(messages, ids, protocol).unwrap_or_else(|busy| {
+                self.count_refused(protocol, busy.word());
+                Receipt::Busy(busy).into()
+            }),
+            Err(refusal) => {
+                self.count_refused(protocol, refusal.word());
+                Receipt::Refused(refusal).into()
+            }
+        }
+    }
+
+    fn prepare(&self, uplink: Uplink) -> Result<(Vec<Outgoing>, Vec<String>), Refusal> {
+        let received = Timestamp::now();
+        match &uplink.route {
+            Route::Readings(thing) => {
+                let key = key_of(&uplink);
+                let id = id::of(thing.plain(), &key);
+                let content_type = uplink.content_type.as_deref();
+                let message = self.raw(
+                    thing,
+                    &id,
+                    &uplink,
+                    received,
+                    content_type,
+                    uplink.payload.clone(),
+                );
+                Ok((vec![message], vec![id]))
+            }
+            Route::Pack => self.split(&uplink, received),
+            Route::Event(thing, name) => {
+                let key = uplink.key.clone().unwrap_or_else(fresh_key);
+                let id = id::of(thing.plain(), &key);
+                let message = self.event(thing, name, &id, &uplink, received)?;
+                Ok((vec![message], vec![id]))
+            }
+        }
+    }
+
+    /// One message on `raw`, exactly as the device sent it.
+    fn raw(
+        &self,
+        thing: &Name,
+        id: &str,
+        uplink: &Uplink,
+        received: Timestamp,
+        content_type: Option<&str>,
+        payload: Bytes,
+    ) -> Outgoing {
+        let credential = uplink.ticket.credential();
+        let subject = Subject::of(Lane::Raw, self.0.site.clone(), thing.clone()).to_string();
+        let mut headers = vec![
+            (header::ID, id.to_owned()),
+            (header::PUBLISHER, credential.device.clone()),
+            (header::RECEIVED, received.to_string()),
+            (header::PROTOCOL, uplink.protocol.word().to_owned()),
+        ];
+        if credential.backfill {
+            headers.push((header::BACKFILL, "1".to_owned()));
+        }
+        if let Some(content_type) = content_type {
+            headers.push((header::CONTENT_TYPE, content_type.to_owned()));
+        }
+        let borrowed: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let sealed = seal::seal(&self.0.key, &subject, &borrowed, &payload);
+        headers.push((header::SEAL, sealed));
+        Outgoing {
+            subject,
+            headers,
+            payload,
+            stream: Lane::Raw.stream(),
+        }
+    }
+
+    /// One message for each thing of a pack; one bad record refuses all.
+    fn split(&self, uplink: &Uplink, received: Timestamp) -> Result<(Vec<Outgoing>, Vec<String>), Refusal> {
+        let parts = decode::split(uplink.content_type.as_deref(), &uplink.payload, received)?;
+        let key = key_of(uplink);
+        let (mut messages, mut ids) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+        for (thing, records) in parts {
+            let name = outside_name(&thing).ok_or_else(|| Refusal::Invalid {
+                reason: "name",
+                faults: vec![Fault::at("", format!("`{thing}` cannot be a thing's name"))],
+            })?;
+            covered(uplink.ticket.credential(), &thing)?;
+            let id = id::of(&thing, &key);
+            let (media_type, payload) = pack::write(&thing, records)?;
+            messages.push(self.raw(&name, &id, uplink, received, Some(media_type), payload.into()));
+            ids.push(id);
+        }
+        Ok((messages, ids))
+    }
+
+    fn event(
+        &self,
+        thing: &Name,
+        name: &Name,
+        id: &str,
+        uplink: &Uplink,
+        received: Timestamp,
+    ) -> Result<Outgoing, Refusal> {
+        let limits = strict::Limits {
+            bytes: EVENT_MAX,
+            ..strict::DEVICE
+        };
+        let Value::Object(detail) = strict::parse(&uplink.payload, &limits)? else {
+            return Err(Refusal::Invalid {
+                reason: "shape",
+                faults: vec![Fault::at("", "an event is a JSON object")],
+            });
+        };
+        let data = Event {
+            name: name.plain().to_owned(),
+            detail,
+        };
+        let source = format!("/{}/bridge", self.0.site);
+        let mut envelope = Envelope::new(id, source, thing.plain(), received, data);
+        envelope.recordedtime = Some(received);
+        envelope.protocol = Some(uplink.protocol.word().to_owned());
+        envelope.publisher = Some(uplink.ticket.credential().device.clone());
+        envelope.traceparent = Some(id::traceparent(id));
+        let document = serde_json::to_value(&envelope).expect("an envelope is a JSON object");
+        let faults = check::envelope(Kind::Event, &document);
+        if !faults.is_empty() {
+            return Err(Refusal::Invalid {
+                reason: "schema",
+                faults: own_pointers(faults),
+            });
+        }
+        let subject =
+            Subject::named(Lane::Event, self.0.site.clone(), thing.clone(), name.clone()).to_string();
+        let headers = vec![
+            (header::CONTENT_TYPE, header::CLOUDEVENT.to_owned()),
+            (header::TRACEPARENT, id::traceparent(id)),
+            (header::MSG_ID, id.to_owned()),
+        ];
+        let payload = serde_json::to_vec(&envelope).expect("an envelope is a JSON object");
+        Ok(Outgoing {
+            subject,
+            headers,
+            payload: payload.into(),
+            stream: Lane::Event.stream(),
+        })
+    }
+}
+
+fn covered(credential: &Credential, thing: &str) -> Result<(), Refusal> {
+    if credential.covers(thing) {
+        Ok(())
+    } else {
+        Err(Refusal::Forbidden(thing.to_owned()))
+    }
+}
+
+/// The device's own id, else the CloudEvent's, else one that nobody has had before.
+fn key_of(uplink: &Uplink) -> String {
+    if let Some(key) = &uplink.key {
+        return key.clone();
+    }
+    if media::may_be_cloudevent(uplink.content_type.as_deref(), &uplink.payload)
+        && let Ok(Value::Object(body)) = strict::parse(&uplink.payload, &strict::DEVICE)
+        && body.contains_key("specversion")
+        && let Some(Value::String(key)) = body.get("id")
+        && id::is_key(key)
+    {
+        return key.clone();
+    }
+    fresh_key()
+}
+
+fn fresh_key() -> String {
+    ulid::Ulid::generate().to_string()
+}
+
+/// Pointers into the device's object instead of into our envelope.
+fn own_pointers(mut faults: Vec<Fault>) -> Vec<Fault> {
+    for fault in &mut faults {
+        if let Some(rest) = fault.pointer.strip_prefix("/data/detail") {
+            fault.pointer = rest.to_owned();
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! What the bridge counts.
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// How a device came in. The word travels to the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// MQTT 3.1.1 or 5.
+    Mqtt,
+}
+
+impl Protocol {
+    /// The word on the wire and in labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Mqtt => "mqtt",
+        }
+    }
+}
+
+/// The bridge's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    sessions: IntGaugeVec,
+    accepted: IntCounterVec,
+    refused: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registered with that registry.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            sessions: IntGaugeVec::new(
+                Opts::new(
+                    "telltale_bridge_sessions",
+                    "Connections of devices that are open.",
+                ),
+                &["protocol"],
+            )?,
+            accepted: IntCounterVec::new(
+                Opts::new(
+                    "telltale_bridge_accepted_total",
+                    "Uplinks that the broker has confirmed.",
+                ),
+                &["protocol"],
+            )?,
+            refused: IntCounterVec::new(
+                Opts::new(
+                    "telltale_bridge_refused_total",
+                    "Uplinks and logins that were not accepted, by reason.",
+                ),
+                &["protocol", "reason"],
+            )?,
+        };
+        registry.register(Box::new(metrics.sessions.clone()))?;
+        registry.register(Box::new(metrics.accepted.clone()))?;
+        registry.register(Box::new(metrics.refused.clone()))?;
+        for protocol in [Protocol::Http, Protocol::Mqtt] {
+            metrics.sessions.with_label_values(&[protocol.word()]).set(0);
+            metrics.accepted.with_label_values(&[protocol.word()]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn accepted(&self, protocol: Protocol) {
+        self.accepted.with_label_values(&[protocol.word()]).inc();
+    }
+
+    /// `reason` is one of our own words, never what came from outside.
+    pub(crate) fn refused(&self, protocol: Protocol, reason: &'static str) {
+        self.refused.with_label_values(&[protocol.word(), reason]).inc();
+    }
+
+    /// Counts a session for as long as the guard lives.
+    pub(crate) fn session(&self, protocol: Protocol) -> SessionGauge {
+        let gauge = self.sessions.with_label_values(&[protocol.word()]);
+        gauge.inc();
+        SessionGauge(gauge)
+    }
+}
+
+/// One open session.
+#[derive(Debug)]
+pub(crate) struct SessionGauge(prometheus::IntGauge);
+
+impl Drop for SessionGauge {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

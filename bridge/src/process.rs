@@ -1,0 +1,119 @@
+//! The process: arguments, what the adapters share, and their end.
+use crate::{
+    Adapter, http,
+    intake::Intake,
+    keyring::Keyring,
+    listen,
+    metrics::Metrics,
+    mqtt,
+    outbox::{self, Outbox},
+};
+use anyhow::Context as _;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use telltale_nats::{
+    async_nats::connection::State,
+    client,
+    publish::{Options, Publisher},
+    seal,
+};
+use telltale_runtime::{Daemon, daemon, health};
+use tokio_util::sync::CancellationToken;
+
+/// How long publishing may go on after the last connection is closed.
+const PUBLISH_DRAIN: Duration = Duration::from_secs(5);
+
+/// What the bridge is told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where HTTP devices connect; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "TELLTALE_HTTP_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    http_listen: SocketAddr,
+    /// Where MQTT devices connect; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "TELLTALE_MQTT_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:1883"
+    )]
+    mqtt_listen: SocketAddr,
+    /// File with the deployment's key for the seal on raw messages.
+    #[arg(long, env = "TELLTALE_SEAL_KEY_FILE", value_name = "FILE")]
+    seal_key_file: PathBuf,
+    /// Listen beyond this machine without TLS: secrets cross the network in the clear.
+    #[arg(long, env = "TELLTALE_INSECURE")]
+    insecure: bool,
+    /// HTTP connections at once; more wait.
+    #[arg(
+        long,
+        env = "TELLTALE_HTTP_CONNECTIONS_MAX",
+        value_name = "N",
+        default_value_t = 1024
+    )]
+    http_connections_max: usize,
+    /// MQTT connections at once; more wait.
+    #[arg(
+        long,
+        env = "TELLTALE_MQTT_CONNECTIONS_MAX",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
+    mqtt_connections_max: usize,
+}
+
+/// The process `telltale-bridge`.
+pub fn run() -> ExitCode {
+    daemon(
+        "bridge",
+        "Takes what devices say over HTTP and MQTT, and publishes it.",
+        bridge,
+    )
+}
+
+async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
+    let key = seal::Key::read(&args.seal_key_file)?;
+    let metrics = Metrics::new(daemon.registry()).context("register metrics")?;
+    let http = http::Http {
+        listener: listen::bind(args.http_listen, args.insecure).await?,
+        connections_max: args.http_connections_max,
+        face: health::router(daemon.health().clone(), daemon.registry().clone()),
+    };
+    let mqtt = mqtt::Mqtt {
+        listener: listen::bind(args.mqtt_listen, args.insecure).await?,
+        connections_max: args.mqtt_connections_max,
+    };
+    let (client, stop) = (daemon.client().clone(), daemon.stop().clone());
+    let keyring = Arc::new(Keyring::new());
+    let (outbox, jobs) = Outbox::new();
+    let publisher = Publisher::new(client.clone(), Options::default());
+    let connected = client.clone();
+    let is_connected = move || connected.connection_state() == State::Connected;
+    let publishing = tokio::spawn(outbox::run(jobs, publisher, is_connected, metrics.clone()));
+    let check = daemon.health().check("credentials");
+    let report = move |followed: Result<(), String>| match followed {
+        Ok(()) => check.set_ready(),
+        Err(why) => check.set_unready(why),
+    };
+    let context = client::context(client);
+    let following = keyring.watch(&context, report, &stop);
+    let intake = Intake::new(daemon.site().clone(), key, keyring.clone(), outbox, metrics);
+    let (http, mqtt) = (serve(http, intake.clone(), &stop), serve(mqtt, intake, &stop));
+    let ((), http, mqtt) = tokio::join!(following, http, mqtt);
+    // Nobody holds the intake any more but connections that did not finish in time: publishing ends by itself,
+    // or has had its chance.
+    if tokio::time::timeout(PUBLISH_DRAIN, publishing).await.is_err() {
+        tracing::warn!("some messages were not confirmed before the end");
+    }
+    http.and(mqtt)
+}
+
+async fn serve<A: Adapter>(adapter: A, intake: Intake, stop: &CancellationToken) -> anyhow::Result<()> {
+    let served = adapter.serve(intake, stop.clone()).await;
+    // One that fails takes the other along: the process starts again whole.
+    stop.cancel();
+    served.with_context(|| format!("serve {}", A::NAME))
+}
