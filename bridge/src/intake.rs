@@ -109,7 +109,7 @@ impl Intake {
     }
 
     /// Takes an uplink: it is in line when this returns, and its receipt comes after the broker's confirmation.
-    pub fn accept(&self, uplink: Uplink) -> Pending {
+    pub fn accept(&self, uplink: &Uplink) -> Pending {
         let protocol = uplink.protocol;
         let prepared = Self::judge(
             &uplink.ticket,
@@ -131,28 +131,21 @@ impl Intake {
         }
     }
 
-    fn prepare(&self, uplink: Uplink) -> Result<(Vec<Outgoing>, Vec<String>), Refusal> {
+    fn prepare(&self, uplink: &Uplink) -> Result<(Vec<Outgoing>, Vec<String>), Refusal> {
         let received = Timestamp::now();
         match &uplink.route {
             Route::Readings(thing) => {
-                let key = key_of(&uplink);
+                let key = key_of(uplink);
                 let id = id::of(thing.plain(), &key);
                 let content_type = uplink.content_type.as_deref();
-                let message = self.raw(
-                    thing,
-                    &id,
-                    &uplink,
-                    received,
-                    content_type,
-                    uplink.payload.clone(),
-                );
+                let message = self.raw(thing, &id, uplink, received, content_type, uplink.payload.clone());
                 Ok((vec![message], vec![id]))
             }
-            Route::Pack => self.split(&uplink, received),
+            Route::Pack => self.split(uplink, received),
             Route::Event(thing, name) => {
                 let key = uplink.key.clone().unwrap_or_else(fresh_key);
                 let id = id::of(thing.plain(), &key);
-                let message = self.event(thing, name, &id, &uplink, received)?;
+                let message = self.event(thing, name, &id, uplink, received)?;
                 Ok((vec![message], vec![id]))
             }
         }

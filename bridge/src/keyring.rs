@@ -139,7 +139,7 @@ pub struct Keyring {
 
 impl Keyring {
     /// Empty, and away until [`Keyring::watch`] has found the bucket.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Argon2 takes 19 MiB and a core: never more at once than there are cores.
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {

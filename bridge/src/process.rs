@@ -24,7 +24,7 @@ const PUBLISH_DRAIN: Duration = Duration::from_secs(5);
 
 /// What the bridge is told.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Where HTTP devices connect; port 0 takes a free one.
     #[arg(
         long,

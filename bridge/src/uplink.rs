@@ -99,7 +99,7 @@ pub enum Refusal {
     #[error("an id is 1 to 128 bytes of printable ASCII without spaces")]
     Key,
     /// What is decoded here is wrong.
-    #[error("{}", invalid(*.reason, .faults))]
+    #[error("{}", invalid(.reason, .faults))]
     Invalid {
         /// One word.
         reason: &'static str,

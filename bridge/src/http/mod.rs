@@ -167,7 +167,7 @@ async fn uplink(State(intake): State<Intake>, request: Request) -> Response {
     };
     let is_pack = route == Route::Pack;
     let receipt = intake
-        .accept(Uplink {
+        .accept(&Uplink {
             ticket,
             protocol: Protocol::Http,
             route,

@@ -112,7 +112,7 @@ impl IntoResponse for Problem {
             // Rounded up: whoever comes back a moment early is refused again.
             headers.insert(
                 header::RETRY_AFTER,
-                HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
+                HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero())),
             );
         }
         response

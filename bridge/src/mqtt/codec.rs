@@ -141,7 +141,7 @@ impl Codec {
     /// Appends a packet. MQTT 3.1.1 has no DISCONNECT from the server and no reasons: nothing is appended there.
     pub(super) fn encode(&mut self, packet: Out, buffer: &mut BytesMut) {
         let encoded = match self {
-            Self::V3(codec) => match v3_out(packet) {
+            Self::V3(codec) => match v3_out(&packet) {
                 Some(packet) => codec.encode(packet, buffer),
                 None => Ok(()),
             },
@@ -272,8 +272,8 @@ fn v5_problem(connect: &v5::Connect) -> Option<(u8, &'static str)> {
     })
 }
 
-fn v3_out(packet: Out) -> Option<v3::Packet> {
-    Some(match packet {
+fn v3_out(packet: &Out) -> Option<v3::Packet> {
+    Some(match *packet {
         Out::ConnAck { reason, .. } => v3::Packet::ConnectAck(v3::ConnectAck {
             return_code: reason::v3_return_code(reason),
             session_present: false,

@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.in_flight.insert(id);
         }
         let answer = match Route::parse(&message.topic) {
-            Ok(route) => Answer::Receipt(self.intake.accept(Uplink {
+            Ok(route) => Answer::Receipt(self.intake.accept(&Uplink {
                 ticket: self.login.ticket.clone(),
                 protocol: Protocol::Mqtt,
                 route,

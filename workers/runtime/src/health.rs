@@ -89,6 +89,15 @@ struct Face {
     registry: Registry,
 }
 
+/// `/livez`, `/readyz` and `/metrics`, for a process that shows them beside its own routes too.
+pub fn router(health: Health, registry: Registry) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Face { health, registry })
+}
+
 /// Serves until `stop`. The listener is bound by the caller, who reports what fails.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -96,11 +105,7 @@ pub(crate) async fn serve(
     registry: Registry,
     stop: CancellationToken,
 ) {
-    let router = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(Face { health, registry });
+    let router = router(health, registry);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     loop {

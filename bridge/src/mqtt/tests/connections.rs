@@ -1,6 +1,8 @@
 //! How connections begin and end.
 use super::*;
+use v3::ConnectAckReason::{BadUserNameOrPassword, NotAuthorized, UnacceptableProtocolVersion};
 
+#[tokio::test]
 async fn what_there_is_not_ends_a_session_of_mqtt_5_with_its_reason() {
     let properties = |properties| Publish {
         properties: Some(properties),
@@ -152,7 +154,6 @@ async fn whoever_cannot_say_who_it_is_is_refused() {
         change(&mut connect);
         connect
     };
-    use v3::ConnectAckReason::{BadUserNameOrPassword, NotAuthorized, UnacceptableProtocolVersion};
     let will = |retain| v3::LastWill {
         qos: QoS::AtMostOnce,
         retain,

@@ -194,8 +194,6 @@ async fn qos_0_is_taken_without_a_word_and_dropped_without_one() {
 }
 
 #[tokio::test]
-
-#[tokio::test]
 async fn more_than_the_window_ends_mqtt_5_and_not_3_1_1() {
     let mut site = Site::new();
     let mut device = site.v5().await;

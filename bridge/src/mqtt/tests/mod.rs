@@ -2,9 +2,7 @@ mod connections;
 mod messages;
 
 use super::*;
-use crate::{
-    testing::House,
-};
+use crate::testing::House;
 use bytes::Bytes;
 use rmqtt_codec::{
     types::{Protocol as Level, Publish, QoS},
