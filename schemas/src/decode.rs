@@ -1,4 +1,16 @@
 //! From what a device sent to records: plain JSON, SenML in JSON and CBOR, CloudEvents.
+//!
+//! ```
+//! use telltale_schemas::{Timestamp, decode::decode};
+//!
+//! let received = Timestamp::parse("2026-01-15T07:41:09Z").unwrap();
+//! let decoded = decode(None, br#"{"road":{"temperature":-0.85}}"#, Some("t1"), received).unwrap();
+//! assert_eq!(decoded.records[0].n, "road.temperature");
+//! assert_eq!(decoded.records[0].v, Some(-0.85));
+//!
+//! let refusal = decode(None, br#"{"road":[1,2]}"#, Some("t1"), received).unwrap_err();
+//! assert_eq!((refusal.reason, refusal.faults[0].pointer.as_str()), ("shape", "/road"));
+//! ```
 mod cloud_event;
 mod plain;
 

@@ -55,9 +55,16 @@ pub(crate) fn shown(text: &str) -> String {
     cut(text, SHOWN_MAX)
 }
 
-/// At most that many characters, none of which moves a terminal's cursor or breaks a line of a log.
+/// At most that many characters, none of which moves a terminal's cursor, breaks a line of a log, or turns the
+/// direction of what follows.
 pub(crate) fn cut(text: &str, chars_max: usize) -> String {
-    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let clean = |c: char| match c {
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
     let mut out: String = text.chars().take(chars_max).map(clean).collect();
     if text.chars().nth(chars_max).is_some() {
         out.push('…');
@@ -74,5 +81,32 @@ pub(crate) fn push_segment(pointer: &mut String, segment: &str) {
             '/' => pointer.push_str("~1"),
             other => pointer.push(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_short_and_moves_no_cursor() {
+        assert_eq!(
+            shown("a\u{1b}[31mb\r\n\u{202e}c"),
+            "a\u{fffd}[31mb\u{fffd}\u{fffd}\u{fffd}c"
+        );
+        assert_eq!(shown(&"é".repeat(100)).chars().count(), SHOWN_MAX + 1);
+        assert_eq!(shown("°C"), "°C");
+    }
+
+    #[test]
+    fn a_pointer_is_escaped_and_begins_where_it_was_found() {
+        let mut pointer = String::new();
+        push_segment(&mut pointer, "a/b~c");
+        let refusal = Refusal::at("shape", pointer, "`a/b~c` is an array").under("/data");
+        assert_eq!(refusal.faults[0].pointer, "/data/a~1b~0c");
+        assert_eq!(
+            refusal.to_string(),
+            "shape; `a/b~c` is an array at `/data/a~1b~0c`"
+        );
     }
 }
