@@ -1,1 +1,100 @@
-//! See DESIGN.
+//! Turns what devices send into readings, or says why it cannot.
+//!
+//! It judges what one message can tell alone: how it is written, the types and units of its values, when it was
+//! measured, and which values are missing or out of range. What needs neighbours is `process`'s business.
+mod origin;
+mod place;
+mod policy;
+mod reading;
+
+use origin::Origin;
+use std::path::PathBuf;
+use telltale_nats::seal::Key;
+use telltale_runtime::{
+    delivery::Raw,
+    prelude::*,
+    things::{self, Things},
+    verdict::Intake,
+};
+use telltale_schemas::{Refusal, decode, thing::Policy};
+
+/// Largest payload, in bytes; the bridge refuses more, a publisher on NATS may send it all the same.
+const PAYLOAD_MAX: usize = 256 * 1024;
+
+/// What `validate` is told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// File with the key of the bridge's seal. Without it no header of a message is believed.
+    #[arg(long, env = "TELLTALE_SEAL_KEY_FILE", value_name = "FILE")]
+    seal_key_file: Option<PathBuf>,
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Validate {
+    things: Things,
+    key: Option<Key>,
+}
+
+impl Validate {
+    /// One that goes by these things, and believes what is sealed with that key.
+    pub fn new(things: Things, key: Option<Key>) -> Self {
+        Self { things, key }
+    }
+}
+
+impl Worker for Validate {
+    const NAME: &'static str = "validate";
+    type Input = Raw;
+    type Output = Reading;
+    type Args = Args;
+    const BUCKETS: &'static [&'static str] = &[things::BUCKET];
+    const API: &'static [&'static str] = &[things::HOLDS];
+
+    async fn start(args: Args, at: &Resources) -> anyhow::Result<Self> {
+        let key = args.seal_key_file.map(Key::read).transpose()?;
+        if key.is_none() {
+            tracing::warn!(
+                "no key of the bridge's seal: ids, times of receipt and publishers are not believed"
+            );
+        }
+        Ok(Self::new(at.things().await?, key))
+    }
+
+    async fn handle(&self, raw: Delivery<Raw>) -> Verdict<Reading> {
+        let origin = Origin::of(&raw, self.key.as_ref());
+        let content_type = raw.header(telltale_nats::header::CONTENT_TYPE);
+        if raw.payload.len() > PAYLOAD_MAX {
+            let message = format!("{} bytes are more than {PAYLOAD_MAX}", raw.payload.len());
+            return Err(reject(Refusal::at("size", "", message)));
+        }
+        let decoded = decode::decode(content_type, &raw.payload, Some(raw.thing()), origin.received);
+        let mut decoded = decoded.map_err(reject)?;
+        let id = origin.id(&raw, decoded.key.take()).map_err(reject)?;
+        let entry = self.things.entry(raw.thing()).await?;
+        let unregistered = Policy::default();
+        let policy = entry.as_ref().map_or(&unregistered, |(_, entry)| &entry.policy);
+        let made = reading::make(decoded, policy, &origin).map_err(|wrong| {
+            reject(Refusal {
+                reason: wrong.reason,
+                faults: wrong.faults(|index, part| place::of(&raw, &origin, index, part)),
+            })
+        })?;
+        let intake = Intake {
+            recordedtime: Some(origin.received),
+            rawseq: raw.cause.rawseq,
+            protocol: Some(origin.protocol),
+            publisher: origin.publisher,
+        };
+        Ok(Emit::draft(
+            Draft::new(made.reading).keyed(id).at(made.time).taken_in(intake),
+        ))
+    }
+}
+
+fn reject(refusal: Refusal) -> Failure {
+    Failure::reject_for(refusal.reason, refusal.faults)
+}
+
+#[cfg(test)]
+mod tests;
