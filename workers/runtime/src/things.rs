@@ -220,7 +220,10 @@ fn parse(thing: &str, value: &[u8]) -> Result<Entry, String> {
     let document: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     // A strange annotation is no reason to refuse a thing's readings.
     let faults = check::thing_entry(&document);
-    if let Some(fault) = faults.iter().find(|fault| !fault.pointer.starts_with("/annotation")) {
+    if let Some(fault) = faults
+        .iter()
+        .find(|fault| !fault.pointer.starts_with("/annotation"))
+    {
         return Err(format!("{} at `{}`", fault.message, fault.pointer));
     }
     let entry: Entry = serde_json::from_value(document).map_err(|error| error.to_string())?;

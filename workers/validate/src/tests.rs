@@ -243,7 +243,8 @@ async fn senml_names_lose_their_thing() {
 async fn the_bad_ways_are_told_apart_and_pointed_at() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(33), "}".repeat(33));
     let ahead = r#"{"time": "2026-01-15T13:00:00Z", "temperature": 1}"#;
-    let many = Value::from_iter((0..1_001).map(|n| json!({"n": "x", "t": n - 2_000, "v": n}))).to_string();
+    let many = (0..1_001).map(|n| json!({"n": "x", "t": n - 2_000, "v": n}));
+    let many = many.collect::<Value>().to_string();
     for (payload, reason, pointer) in [
         (r#"{"temperature": 21."#, "json", "/temperature"),
         (

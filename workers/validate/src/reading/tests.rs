@@ -52,10 +52,7 @@ fn a_time_is_measured_against_the_receipt() {
         let made = make(timed(&[Some(time)]), &policy, &origin(false));
         assert_eq!(
             made.map_err(|refused| refused.reason).map(|made| made.time),
-            match is_taken {
-                true => Ok(at(time)),
-                false => Err("time"),
-            },
+            is_taken.then_some(at(time)).ok_or("time"),
             "{time}"
         );
     }
