@@ -1,22 +1,30 @@
 //! A whole Telltale on one machine: servers, database, roads, workers and bridge. `telltale up` runs one in front
 //! of you; a test runs one of its own.
+mod build;
+mod extension;
 mod layout;
 mod options;
 pub mod ports;
+mod processes;
+pub mod roads;
 mod secrets;
+mod start;
 
+pub use build::{Build, checkout};
+pub use extension::Extension;
 pub use layout::{Layout, scratch};
 pub use options::{Ports, StackOptions, Sync};
 pub use ports::Port;
+pub use processes::{BRIDGE, SIMULATOR, WORKERS};
 
 use crate::{
-    context::{self, Context},
-    find::{self, Postgres},
-    migrate, servers,
-    supervise::{self, ControlError, Supervisor, Traces, Unit},
+    context::Context,
+    envfile,
+    supervise::{ControlError, Supervisor, Unit},
 };
 use anyhow::Context as _;
-use secrets::Secrets;
+use processes::Surroundings;
+use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
     fs,
@@ -24,132 +32,40 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use telltale_nats::{Name, manifest::Manifest};
 
-/// How long a server may take to serve: a machine that is busy compiling included.
-const SERVER_PATIENCE: Duration = Duration::from_secs(60);
+/// The values of `.telltale/env`, in the order in which they are written.
+const VALUES: [&str; 10] = [
+    "TELLTALE_SITE",
+    "NATS_URL",
+    "NATS_NKEY_SEED_FILE",
+    "DATABASE_URL",
+    "DATABASE_ADMIN_URL",
+    "BRIDGE_URL",
+    "BRIDGE_TOKEN",
+    "MQTT_URL",
+    "MQTT_USER",
+    "MQTT_PASSWORD",
+];
 
 /// A running stack. Dropped, it ends all that it started; [`Stack::shutdown`] ends it in order.
 #[derive(Debug)]
 pub struct Stack {
     layout: Layout,
+    site: Name,
     options: StackOptions,
     values: BTreeMap<String, String>,
+    ports: ports::Memory,
+    /// Where the programs of bridge and workers are.
+    programs: Option<PathBuf>,
+    /// What our own workers need.
+    built_in: Vec<Manifest>,
     supervisor: Supervisor,
     /// Held as long as we live: whoever finds it locked knows that a stack runs here.
     _lock: fs::File,
 }
 
 impl Stack {
-    /// Starts everything that the options ask for, and returns when it serves.
-    pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
-        let layout = Layout::make(options.dir.as_deref())?;
-        let lock = layout.lock()?;
-        for name in supervise::end_leftovers(&layout.run())? {
-            options
-                .say
-                .line(&format!("ended {name}, left by a stack that was killed"));
-        }
-        let traces = Traces {
-            run: layout.run(),
-            logs: layout.logs(),
-            disposable: layout.disposable(),
-        };
-        let supervisor = Supervisor::new(traces).context("start the supervisor")?;
-        let mut stack = Self {
-            layout,
-            options,
-            values: BTreeMap::new(),
-            supervisor,
-            _lock: lock,
-        };
-        stack
-            .values
-            .insert("TELLTALE_SITE".to_owned(), stack.options.site.clone());
-        let secrets = Secrets::load_or_make(&stack.layout)?;
-        stack.start_servers(&secrets).await?;
-        Ok(stack)
-    }
-
-    async fn start_servers(&mut self, secrets: &Secrets) -> anyhow::Result<()> {
-        let servers = self.options.servers.clone();
-        let say = self.options.say.clone();
-        let found = tokio::task::spawn_blocking(move || {
-            Ok::<_, find::FindError>((
-                find::nats_server(&servers, &say)?,
-                find::postgres(&servers, &say)?,
-            ))
-        });
-        let (nats_server, postgres) = found.await??;
-        self.start_nats(nats_server)?;
-        let admin = match postgres {
-            Postgres::At(url) => url,
-            Postgres::Programs(programs) => self.start_postgres(programs, secrets).await?,
-        };
-        self.ready("nats", SERVER_PATIENCE).await?;
-        self.prepare_database(&admin, secrets).await
-    }
-
-    fn start_nats(&mut self, program: PathBuf) -> anyhow::Result<()> {
-        let port = self.options.ports.nats.choose("--nats-port")?;
-        self.options.say.line(&format!("nats-server on port {port}"));
-        let instance = servers::nats::Instance {
-            program,
-            home: self.layout.nats(),
-            port,
-        };
-        instance
-            .configure(self.options.sync)
-            .context("configure nats-server")?;
-        self.set("NATS_URL", instance.url());
-        self.supervisor.start(instance.spec());
-        Ok(())
-    }
-
-    /// The owner's way into a PostgreSQL of our own.
-    async fn start_postgres(&mut self, programs: PathBuf, secrets: &Secrets) -> anyhow::Result<String> {
-        let port = self.options.ports.database.choose("--database-port")?;
-        self.options.say.line(&format!("PostgreSQL on port {port}"));
-        let instance = servers::postgres::Instance {
-            programs,
-            home: servers::postgres::home(self.layout.folder()),
-            port,
-            password: secrets.owner.clone(),
-            durable: self.layout.disposable().is_none(),
-        };
-        let spec = instance.spec();
-        let url = instance.url(servers::postgres::DATABASE);
-        let system = instance.url("postgres");
-        tokio::task::spawn_blocking(move || instance.prepare()).await??;
-        self.supervisor.start(spec);
-        self.ready("postgres", SERVER_PATIENCE).await?;
-        let client = context::connect(&system).await?;
-        servers::postgres::make_database(&client, servers::postgres::DATABASE)
-            .await
-            .context("make the database")?;
-        Ok(url)
-    }
-
-    async fn prepare_database(&mut self, admin: &str, secrets: &Secrets) -> anyhow::Result<()> {
-        let done = migrate::migrate(admin).await.context("migrate the database")?;
-        self.options.say.line(&format!(
-            "database: {} of {} migrations new",
-            done.applied.len(),
-            done.known
-        ));
-        let client = context::connect(admin).await?;
-        servers::postgres::let_reader_in(&client, &secrets.reader)
-            .await
-            .context("let telltale_reader in")?;
-        let reader = servers::postgres::with_user(admin, servers::postgres::READER, &secrets.reader)?;
-        self.set("DATABASE_URL", reader);
-        self.set("DATABASE_ADMIN_URL", admin.to_owned());
-        Ok(())
-    }
-
-    fn set(&mut self, name: &str, value: impl Into<String>) {
-        self.values.insert(name.to_owned(), value.into());
-    }
-
     /// Waits until a process serves.
     pub async fn ready(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
         Ok(self.supervisor.unit(name)?.ready(patience).await?)
@@ -162,7 +78,7 @@ impl Stack {
     pub fn env(&self, name: &str) -> &str {
         self.values
             .get(name)
-            .unwrap_or_else(|| panic!("a stack has no {name}"))
+            .unwrap_or_else(|| panic!("this stack has no {name}"))
     }
 
     /// All values of `.telltale/env`.
@@ -186,6 +102,11 @@ impl Stack {
 
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
+    }
+
+    /// Where the programs are, if bridge and workers are part of this stack.
+    pub fn programs(&self) -> Option<&Path> {
+        self.programs.as_deref()
     }
 
     fn unit(&self, name: &str) -> Result<Arc<Unit>, ControlError> {
@@ -213,25 +134,101 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts one process that was stopped, and waits until it serves.
-    pub async fn start_one(&self, name: &str) -> Result<(), ControlError> {
+    /// Starts one process that was stopped, or a worker admitted since, and waits until it serves.
+    pub async fn start_one(&self, name: &str) -> anyhow::Result<()> {
+        if self.unit(name).is_err() {
+            let extension = Extension::load(&self.layout, name)?;
+            let extension = extension.ok_or_else(|| ControlError::Unknown(name.to_owned()))?;
+            self.supervisor.start(self.surroundings().extension(&extension)?);
+        }
         let unit = self.unit(name)?;
         unit.start();
-        unit.ready(SERVER_PATIENCE).await
+        Ok(unit.ready(start::PATIENCE).await?)
+    }
+
+    /// Ends one process and starts it anew; returns when it serves.
+    pub async fn restart_one(&self, name: &str) -> anyhow::Result<()> {
+        let unit = self.unit(name)?;
+        unit.stop().await;
+        self.start_one(name).await
+    }
+
+    /// Starts one more copy of a worker, as `NAME-2` and so on, and returns that name when it serves.
+    pub async fn start_copy(&self, kind: &str) -> anyhow::Result<String> {
+        let programs = self.programs.as_deref().context("this stack has no workers")?;
+        let name = (2..)
+            .map(|n| format!("{kind}-{n}"))
+            .find(|name| self.unit(name).is_err());
+        let name = name.expect("there is always a next number");
+        self.supervisor
+            .start(self.surroundings().own(&name, kind, programs)?);
+        self.ready(&name, start::PATIENCE).await?;
+        Ok(name)
+    }
+
+    /// Starts the simulator: `telltale ARGS`, with the values of `.telltale/env`.
+    pub fn start_simulator(&self, args: &[String]) -> anyhow::Result<()> {
+        let programs = self.programs.as_deref().context("this stack has no bridge")?;
+        let telltale = build::program(programs, "telltale")?;
+        self.supervisor
+            .start(self.surroundings().simulator(telltale, args));
+        Ok(())
+    }
+
+    /// Lets another worker in, while all goes on: its user, streams and durables.
+    pub async fn admit(&self, extension: &Extension) -> anyhow::Result<()> {
+        let mut known = self.built_in.clone();
+        known.extend(self.options.manifests.iter().cloned());
+        roads::admit(&self.layout, &self.site, &known, extension)?;
+        self.reload()?;
+        let client = roads::operator(&self.layout, self.env("NATS_URL")).await?;
+        roads::provision(&client, &self.site, &self.manifests()?).await?;
+        Ok(())
+    }
+
+    /// Makes the broker read its users anew.
+    pub fn reload(&self) -> Result<(), ControlError> {
+        self.supervisor.signal("nats", Signal::HUP)?;
+        Ok(())
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            layout: &self.layout,
+            site: &self.site,
+            values: &self.values,
+            more: &self.options.env,
+        }
+    }
+
+    /// Writes `.telltale/env`.
+    fn write_env(&self) -> anyhow::Result<()> {
+        let values = VALUES
+            .iter()
+            .filter_map(|name| Some((*name, self.values.get(*name)?.as_str())));
+        let path = self.layout.env();
+        envfile::write_private(&path, &envfile::render(values))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// Ends all processes in order: those that take in first, the servers last.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         let names: Vec<String> = self
             .supervisor
             .all()
             .iter()
             .map(|unit| unit.spec().name.clone())
             .collect();
-        let is_server = |name: &String| matches!(name.as_str(), "nats" | "postgres");
-        let (servers, workers): (Vec<_>, Vec<_>) = names.into_iter().partition(is_server);
-        self.supervisor.stop(&workers).await;
-        self.supervisor.stop(&servers).await;
+        let rank = |name: &str| match name {
+            SIMULATOR => 0,
+            BRIDGE => 1,
+            "nats" | "postgres" => 3,
+            _ => 2,
+        };
+        for at in 0..=3 {
+            let group: Vec<String> = names.iter().filter(|name| rank(name) == at).cloned().collect();
+            self.supervisor.stop(&group).await;
+        }
         self.supervisor.end();
     }
 }

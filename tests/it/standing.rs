@@ -36,6 +36,10 @@ async fn servers_that_are_killed_come_back_on_the_same_ports_with_the_same_data(
         .await
         .unwrap();
 
+    let nats = context.nats().await.unwrap();
+    let js = telltale_nats::client::context(nats);
+    js.get_stream("RAW").await.unwrap();
+
     for name in ["postgres", "nats"] {
         let other = if name == "nats" { "postgres" } else { "nats" };
         let (pid, others) = (stack.kill(name).unwrap(), stack.pid(other));
@@ -53,6 +57,7 @@ async fn servers_that_are_killed_come_back_on_the_same_ports_with_the_same_data(
             .get::<_, i32>(0),
         7
     );
+    js.get_stream("RAW").await.unwrap();
     stack.shutdown().await;
     assert!(!dir.exists(), "nobody keeps the folder of a test");
 }

@@ -22,7 +22,7 @@ pub enum Build {
 static BUILT: Mutex<BTreeMap<Build, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// The folder of the programs, built if that can be. Blocks. `shown`: whether cargo's progress is.
-pub fn programs(build: Build, shown: bool, say: &Say) -> anyhow::Result<PathBuf> {
+pub(super) fn programs(build: Build, shown: bool, say: &Say) -> anyhow::Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(folder) = built.get(&build) {
         return Ok(folder.clone());
@@ -30,7 +30,11 @@ pub fn programs(build: Build, shown: bool, say: &Say) -> anyhow::Result<PathBuf>
     let own = std::env::current_exe().context("find the running program")?;
     let own = own.parent().context("find the folder of the running program")?;
     // Test programs are one level down.
-    let own = if own.ends_with("deps") { own.parent().unwrap_or(own) } else { own };
+    let own = if own.ends_with("deps") {
+        own.parent().unwrap_or(own)
+    } else {
+        own
+    };
     let folder = match checkout(own) {
         Some(checkout) => cargo(&checkout, own, build, shown, say)?,
         None => own.to_owned(),
@@ -40,7 +44,7 @@ pub fn programs(build: Build, shown: bool, say: &Say) -> anyhow::Result<PathBuf>
 }
 
 /// One of the programs in `folder`.
-pub fn program(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn program(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
     ensure!(path.is_file(), "no program {name} in {}", folder.display());
     Ok(path)
@@ -64,7 +68,10 @@ fn cargo(checkout: &Path, own: &Path, build: Build, shown: bool, say: &Say) -> a
         say.line("building bridge and workers: minutes, the first time");
     }
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--workspace", "--bins", "--target-dir"]).arg(target).current_dir(checkout);
+    cargo
+        .args(["build", "--workspace", "--bins", "--target-dir"])
+        .arg(target)
+        .current_dir(checkout);
     if release {
         cargo.arg("--release");
     }
@@ -72,7 +79,10 @@ fn cargo(checkout: &Path, own: &Path, build: Build, shown: bool, say: &Say) -> a
         cargo.arg("--quiet").stdout(Stdio::null()).stderr(Stdio::piped());
     }
     cargo.stdin(Stdio::null());
-    let output = cargo.spawn().and_then(std::process::Child::wait_with_output).context("run cargo build")?;
+    let output = cargo
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .context("run cargo build")?;
     if !output.status.success() {
         bail!("cargo build failed\n{}", String::from_utf8_lossy(&output.stderr));
     }

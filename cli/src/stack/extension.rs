@@ -32,7 +32,9 @@ impl Extension {
 
     /// The one of that name, if it was admitted.
     pub fn load(layout: &Layout, name: &str) -> anyhow::Result<Option<Self>> {
-        Ok(Self::load_all(layout)?.into_iter().find(|extension| extension.name() == name))
+        Ok(Self::load_all(layout)?
+            .into_iter()
+            .find(|extension| extension.name() == name))
     }
 
     /// All, by name.

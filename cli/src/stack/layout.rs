@@ -53,7 +53,7 @@ impl Layout {
     }
 
     /// Held by the supervisor of this folder as long as it lives, however it ends.
-    pub(super) fn lock(&self) -> anyhow::Result<fs::File> {
+    pub fn lock(&self) -> anyhow::Result<fs::File> {
         let path = self.run().join("lock");
         let file = fs::File::create(&path).with_context(|| format!("open {}", path.display()))?;
         file.try_lock()
@@ -77,8 +77,37 @@ impl Layout {
         self.folder.join("credentials")
     }
 
+    /// The NKEY seed of a user.
+    pub fn seed(&self, user: &str) -> PathBuf {
+        self.credentials().join(format!("{user}.nk"))
+    }
+
+    /// The key with which the bridge seals.
+    pub fn seal_key(&self) -> PathBuf {
+        self.credentials().join("seal.key")
+    }
+
     pub fn nats(&self) -> PathBuf {
         self.folder.join("nats")
+    }
+
+    pub fn nats_configuration(&self) -> PathBuf {
+        self.nats().join("nats-server.conf")
+    }
+
+    /// Whom the server lets in; part of its configuration.
+    pub fn users(&self) -> PathBuf {
+        self.nats().join("users.conf")
+    }
+
+    /// What commands the supervisor.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    /// The ports of the last time.
+    pub(super) fn ports(&self) -> PathBuf {
+        self.run().join("ports.json")
     }
 
     pub fn logs(&self) -> PathBuf {

@@ -1,7 +1,8 @@
 //! What a stack consists of.
-use super::Port;
+use super::{Build, Port};
 use crate::find::{Say, ServerArgs};
 use std::path::PathBuf;
+use telltale_nats::manifest::Manifest;
 
 /// When JetStream writes to disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +45,12 @@ pub struct StackOptions {
     pub workers: bool,
     pub sync: Sync,
     pub servers: ServerArgs,
+    /// Which build of bridge and workers runs.
+    pub build: Build,
+    /// Whether cargo's progress is shown while they are built.
+    pub show_build: bool,
+    /// More workers to let in and to provision for; the caller starts them.
+    pub manifests: Vec<Manifest>,
     /// More variables for bridge and workers.
     pub env: Vec<(String, String)>,
     pub say: Say,
@@ -58,6 +65,9 @@ impl Default for StackOptions {
             workers: true,
             sync: Sync::Always,
             servers: ServerArgs::from_environment().unwrap_or_default(),
+            build: Build::Own,
+            show_build: false,
+            manifests: vec![],
             env: vec![],
             say: Say::nothing(),
         }

@@ -1,8 +1,9 @@
 //! Ports: free ones, outside the range from which the system takes the local ends of connections. A client that
 //! tries to reach a server which is being restarted could otherwise be given the server's own port, and keep it.
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, TcpListener},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -51,6 +52,35 @@ impl Port {
                 flag,
             }),
         }
+    }
+}
+
+/// The ports of the last time, so that a stack is found again where it was.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Memory(BTreeMap<String, u16>);
+
+impl Memory {
+    /// What was written, as far as it can be read.
+    pub fn load(path: &Path) -> Self {
+        let text = std::fs::read(path).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
+        std::fs::write(path, serde_json::to_vec(self)?)
+    }
+
+    /// Like [`Port::choose`], but rather the last one than any other.
+    pub fn choose(&mut self, name: &str, port: Port, flag: &'static str) -> Result<u16, PortError> {
+        let last = self.0.get(name).copied();
+        let chosen = match (port, last) {
+            (Port::Only(_), _) | (_, None) => port.choose(flag)?,
+            (_, Some(last)) if take(last) => last,
+            _ => port.choose(flag)?,
+        };
+        self.0.insert(name.to_owned(), chosen);
+        Ok(chosen)
     }
 }
 
@@ -133,6 +163,22 @@ mod tests {
         let ports: BTreeSet<_> = (0..50).map(|_| Port::Free.choose("--x").unwrap()).collect();
         assert_eq!(ports.len(), 50);
         assert!(ports.iter().all(|port| (LOWEST..HIGHEST).contains(port)));
+    }
+
+    #[test]
+    fn the_last_port_is_taken_again_unless_another_is_demanded() {
+        let mut memory = Memory::default();
+        let port = memory.choose("nats", Port::Free, "--x").unwrap();
+        release(port);
+        assert_eq!(memory.choose("nats", Port::Free, "--x").unwrap(), port);
+        assert_ne!(
+            memory.choose("nats", Port::Free, "--x").unwrap(),
+            port,
+            "it is taken now"
+        );
+        let other = Port::Free.choose("--x").unwrap();
+        release(other);
+        assert_eq!(memory.choose("nats", Port::Only(other), "--x").unwrap(), other);
     }
 
     #[test]

@@ -56,12 +56,22 @@ pub fn write_users(layout: &Layout, site: &Name, manifests: &[Manifest]) -> anyh
         (rights::BRIDGE, rights::bridge(site)),
     ];
     let ours = ours.map(|(name, permissions)| (name.to_owned(), permissions));
-    let workers = manifests.iter().map(|manifest| (manifest.name.clone(), rights::worker(manifest, site)));
+    let workers = manifests
+        .iter()
+        .map(|manifest| (manifest.name.clone(), rights::worker(manifest, site)));
     let user = |(name, permissions): (String, _)| {
         let public_key = identity(layout, &name)?.public_key;
-        anyhow::Ok(User { name, public_key, permissions })
+        anyhow::Ok(User {
+            name,
+            public_key,
+            permissions,
+        })
     };
-    let users = ours.into_iter().chain(workers).map(user).collect::<Result<Vec<_>, _>>()?;
+    let users = ours
+        .into_iter()
+        .chain(workers)
+        .map(user)
+        .collect::<Result<Vec<_>, _>>()?;
     let path = layout.users();
     envfile::write_private(&path, &server::render_users(&users))
         .with_context(|| format!("write {}", path.display()))
@@ -78,8 +88,9 @@ pub(super) fn write_server(layout: &Layout, site: &Name, port: u16, sync: Sync) 
             Sync::Always => server::Sync::Always,
             Sync::Default => server::Sync::Every(SYNC_INTERVAL),
         },
-        max_file: Size::of_bytes(Topology::of(site).max_bytes() + SPARE_BYTES),
-        users: layout.users(),
+        max_file: Size::of(Topology::of(site).max_bytes() + SPARE_BYTES),
+        // The server takes even an absolute path as one beside its configuration.
+        users: "users.conf".into(),
         pid_file: None,
     };
     let path = layout.nats_configuration();
@@ -89,8 +100,16 @@ pub(super) fn write_server(layout: &Layout, site: &Name, port: u16, sync: Sync) 
 /// What a program of ours says that it needs.
 pub fn manifest_of(program: &Path) -> anyhow::Result<Manifest> {
     let named = || format!("ask {} for its manifest", program.display());
-    let output = Command::new(program).arg("--manifest").output().with_context(named)?;
-    ensure!(output.status.success(), "{}: {}", named(), String::from_utf8_lossy(&output.stderr).trim());
+    let output = Command::new(program)
+        .arg("--manifest")
+        .output()
+        .with_context(named)?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        named(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     serde_json::from_slice(&output.stdout).with_context(named)
 }
 
@@ -110,7 +129,11 @@ pub fn admit(
 /// A connection with the operator's rights.
 pub(super) async fn operator(layout: &Layout, url: &str) -> anyhow::Result<async_nats::Client> {
     let seed = Some(identity(layout, rights::OPERATOR)?.seed);
-    let access = Access { url: url.to_owned(), seed, user: rights::OPERATOR.to_owned() };
+    let access = Access {
+        url: url.to_owned(),
+        seed,
+        user: rights::OPERATOR.to_owned(),
+    };
     Ok(client::connect(&access).await?)
 }
 
@@ -121,6 +144,12 @@ pub(super) async fn provision(
     manifests: &[Manifest],
 ) -> anyhow::Result<provision::Applied> {
     let js = client::context(client.clone());
-    let plan = provision::plan(&js, &Topology::of(site), manifests, &provision::Options::default()).await?;
+    let plan = provision::plan(
+        &js,
+        &Topology::of(site),
+        manifests,
+        &provision::Options::default(),
+    )
+    .await?;
     Ok(provision::apply(&js, &plan, false).await?)
 }

@@ -15,6 +15,8 @@ use tokio::{
 
 /// How often a log's size is looked at.
 const LOG_CHECK: Duration = Duration::from_secs(5);
+/// A process that ended so often while it was waited for will not serve.
+const ENDS_MAX: u32 = 6;
 /// How long PostgreSQL may take to end at once.
 const ABORT: Duration = Duration::from_secs(3);
 /// How often a process that is not ready is asked again.
@@ -148,7 +150,8 @@ impl Unit {
     pub async fn ready(&self, patience: Duration) -> Result<(), ControlError> {
         let deadline = Instant::now() + patience;
         let mut seen = String::new();
-        while Instant::now() < deadline {
+        let ends = self.state().restarts + ENDS_MAX;
+        while Instant::now() < deadline && self.state().restarts < ends {
             let state = self.state();
             match state.phase {
                 Phase::Running => match self.spec.probe.check().await {
