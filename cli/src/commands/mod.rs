@@ -4,9 +4,11 @@
 //! stderr, and the answer is an exit code.
 pub mod courier;
 pub mod exit;
+pub mod interrupt;
 pub mod names;
 pub mod new_worker;
 pub mod output;
+pub mod progress;
 pub mod quarantine;
 pub mod reach;
 pub mod replay;
@@ -25,6 +27,7 @@ pub enum Command {
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
     Send(send::Send),
+    Replay(replay::Replay),
     Sql(sql::Sql),
     NewWorker(new_worker::NewWorker),
 }
@@ -36,6 +39,7 @@ impl Command {
             Self::Thing(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
             Self::Send(command) => command.run().await,
+            Self::Replay(command) => command.run().await,
             Self::Sql(command) => command.run().await,
             Self::NewWorker(command) => command.run(),
         };

@@ -25,10 +25,7 @@ pub(super) fn marked(text: &str, faults: &[(&str, &str)]) -> Vec<String> {
     for ((pointer, message), place) in faults.iter().zip(&placed) {
         match place {
             Some(place) => lines.extend(mark(text, place, &format!("{pointer} {}", escaped(message)))),
-            None => lines.push(format!(
-                "  fault     {}",
-                format!("{pointer} {}", escaped(message)).trim()
-            )),
+            None => lines.push(unplaced(pointer, message)),
         }
     }
     lines
