@@ -15,6 +15,7 @@ pub mod replay;
 pub mod send;
 pub mod simulate;
 pub mod sql;
+pub mod tap;
 pub mod thing;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ pub enum Command {
     Thing(thing::Thing),
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    Tap(tap::Tap),
     Send(send::Send),
     Replay(replay::Replay),
     Sql(sql::Sql),
@@ -38,6 +40,7 @@ impl Command {
         let done = match self {
             Self::Thing(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
+            Self::Tap(command) => command.run().await,
             Self::Send(command) => command.run().await,
             Self::Replay(command) => command.run().await,
             Self::Sql(command) => command.run().await,
