@@ -32,6 +32,8 @@ pub const BUCKET: &str = "things";
 pub const HOLDS: &str = "holds";
 /// Things remembered, known and unknown ones.
 const ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// The bucket has so long to answer, well under what a handler has: its silence is an outage, no time-out.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Between two looks whether the bucket is still the same one.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Before the watch is begun again after an error.
@@ -163,7 +165,9 @@ impl Things {
             },
         };
         let got = match Name::new(thing) {
-            Ok(name) => bucket.store.entry(name.token()).await,
+            Ok(name) => tokio::time::timeout(ANSWER_WITHIN, bucket.store.entry(name.token()))
+                .await
+                .unwrap_or_else(|_| Err(kv::EntryError::new(kv::EntryErrorKind::TimedOut))),
             // No such key can be in the bucket.
             Err(_) => Ok(None),
         };

@@ -158,14 +158,13 @@ impl Window {
         let received = self.received;
         if at > self.latest {
             let latest = self.latest;
-            let message = format!(
-                "measured at {at}, received at {received}: more than until {latest} is too far ahead"
-            );
-            return Err(wrong(message));
+            return Err(wrong(format!(
+                "measured at {at} but received at {received}: too far ahead, the latest would be {latest}"
+            )));
         }
         match self.earliest {
             Some(earliest) if at < earliest => Err(wrong(format!(
-                "measured at {at}, received at {received}: before {earliest} is too late"
+                "measured at {at} but received at {received}: too late, the earliest would be {earliest}"
             ))),
             _ => Ok(at),
         }

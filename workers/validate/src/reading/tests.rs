@@ -81,8 +81,8 @@ fn a_refused_time_names_both() {
         faults,
         [Fault::at(
             "/1/Time",
-            "measured at 2026-01-15T13:00:00Z, received at 2026-01-15T12:00:00Z: \
-         more than until 2026-01-15T12:05:00Z is too far ahead",
+            "measured at 2026-01-15T13:00:00Z but received at 2026-01-15T12:00:00Z: too far ahead, \
+             the latest would be 2026-01-15T12:05:00Z",
         )]
     );
 }
