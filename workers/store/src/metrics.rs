@@ -1,0 +1,83 @@
+//! What is counted.
+use crate::Storable;
+use crate::settle::Settled;
+use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
+use std::time::Duration;
+use telltale_runtime::Delivery;
+use telltale_schemas::Timestamp;
+
+/// What became of rows: new; there before; no reading, but a row elsewhere; refused.
+const OUTCOMES: [&str; 4] = ["stored", "known", "other", "refused"];
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    batch_rows: Histogram,
+    commit_duration: Histogram,
+    ingest_to_row: Histogram,
+    rows: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn on(registry: &Registry) -> Result<Self, Error> {
+        let sizes = vec![
+            1.0, 5.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 1e5,
+        ];
+        let times = vec![
+            0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 600.0,
+            3_600.0,
+        ];
+        let histogram = |name: &str, help: &str, buckets: &Vec<f64>| {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.clone()))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, Error>(histogram)
+        };
+        let rows = IntCounterVec::new(
+            Opts::new(
+                "telltale_store_rows_total",
+                "Rows of readings, and messages that are none, by outcome",
+            ),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(rows.clone()))?;
+        for outcome in OUTCOMES {
+            rows.with_label_values(&[outcome]).reset();
+        }
+        Ok(Self {
+            batch_rows: histogram(
+                "telltale_store_batch_rows",
+                "Rows and messages in one batch",
+                &sizes,
+            )?,
+            commit_duration: histogram(
+                "telltale_store_commit_duration_seconds",
+                "From a batch in hand to its commit",
+                &times,
+            )?,
+            ingest_to_row: histogram(
+                "telltale_ingest_to_row_seconds",
+                "From the receipt of a reading to its commit",
+                &times,
+            )?,
+            rows,
+        })
+    }
+
+    pub(crate) fn settled(&self, inputs: &[Delivery<Storable>], settled: &Settled, took: Duration) {
+        let written = settled.written;
+        let refused = settled.refused.len() as u64;
+        let counts = [written.stored, written.known, written.others, refused];
+        self.batch_rows.observe(counts.iter().sum::<u64>() as f64);
+        self.commit_duration.observe(took.as_secs_f64());
+        for (outcome, count) in OUTCOMES.into_iter().zip(counts) {
+            self.rows.with_label_values(&[outcome]).inc_by(count);
+        }
+        let now = Timestamp::now();
+        for delivery in inputs {
+            if let (Storable::Observation(_), Some(received)) = (&delivery.data, delivery.cause.recordedtime)
+            {
+                self.ingest_to_row
+                    .observe((now.as_micros() - received.as_micros()).max(0) as f64 / 1e6);
+            }
+        }
+    }
+}

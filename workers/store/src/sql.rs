@@ -1,0 +1,188 @@
+//! The statements of a session, prepared once.
+use tokio_postgres::{Client, Error, Statement};
+
+/// Lives as long as the session; emptied by each commit.
+const STAGE: &str = "
+create temp table stg (
+    n integer not null,
+    time timestamptz not null,
+    received timestamptz,
+    epoch bigint,
+    seq bigint,
+    value double precision,
+    sum double precision,
+    ut double precision,
+    annotation uuid,
+    ordinal smallint not null,
+    quality smallint,
+    value_bool boolean,
+    id text not null,
+    site text not null,
+    thing text not null,
+    name text not null,
+    kind text not null,
+    unit text,
+    protocol text,
+    publisher text,
+    value_text text,
+    value_data bytea,
+    failed text[],
+    hops text
+) on commit delete rows";
+
+/// Columns of `stg`, in its order.
+pub(crate) const STAGE_COLUMNS: i16 = 24;
+
+const COPY: &str = "copy stg from stdin binary";
+
+const INSERT: &str = "
+insert into store.readings (
+    time, received, epoch, seq, value, sum, ut, annotation, ordinal, quality, value_bool,
+    id, site, thing, name, kind, unit, protocol, publisher, value_text, value_data, failed, hops
+)
+select
+    time, received, epoch, seq, value, sum, ut, annotation, ordinal, quality, value_bool,
+    id, site, thing, name, kind, unit, protocol, publisher, value_text, value_data, failed, hops
+from stg
+on conflict do nothing";
+
+/// Messages whose first row stands there from another message of RAW. The bounds in time are for the planner: they
+/// leave out all other partitions.
+const TAKEN: &str = "
+select s.n
+from stg as s
+join store.readings as r on r.time = s.time and r.id = s.id and r.ordinal = s.ordinal
+where s.ordinal = 0 and r.time between $1 and $2 and (r.epoch, r.seq) is distinct from (s.epoch, s.seq)";
+
+/// A message is kept whole or not at all: where its first row was taken, what the others added goes again.
+const UNDO: &str = "
+delete from store.readings as r
+using stg as s
+where s.n = any ($3) and r.time between $1 and $2
+  and r.time = s.time and r.id = s.id and r.ordinal = s.ordinal
+  and r.epoch = s.epoch and r.seq = s.seq";
+
+const DAYS: &str = "
+select telltale.ensure_partition(date '1970-01-01' + day) from unnest($1::integer[]) as day order by day";
+
+/// Sorted, as every statement that several copies of store may run on the same keys: else they deadlock.
+const SEEN: &str = "
+insert into store.first_seen (id, time)
+select id, time from unnest($1::text[], $2::timestamptz[]) as m (id, time) order by id
+on conflict do nothing";
+
+const SEEN_BEFORE: &str = "
+select m.n
+from unnest($1::text[], $2::timestamptz[], $3::integer[]) as m (id, time, n)
+join store.first_seen as f on f.id = m.id
+where f.time <> m.time";
+
+const ANNOTATIONS: &str = "
+insert into store.annotations (id, data)
+select encode(id, 'hex')::uuid, data from unnest($1::bytea[], $2::jsonb[]) as m (id, data) order by 1
+on conflict do nothing";
+
+const SERIES: &str = "
+insert into store.series (thing, name)
+select thing, name from unnest($1::text[], $2::text[]) as m (thing, name) order by 1, 2
+on conflict do nothing";
+
+const LEDGER: &str = "
+insert into store.ledger as l (site, epoch, block, fate, seqs)
+select site, epoch, block, fate, seqs::int8multirange
+from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[]) as m (site, epoch, block, fate, seqs)
+order by 1, 2, 3, 4
+on conflict (site, epoch, block, fate) do update
+set seqs = l.seqs + excluded.seqs
+where not l.seqs @> excluded.seqs";
+
+const EPOCHS: &str = "
+insert into store.epochs (site, epoch)
+select distinct site, epoch from unnest($1::text[], $2::bigint[]) as m (site, epoch) order by 1, 2
+on conflict do nothing";
+
+const EVENTS: &str = "
+insert into store.events (
+    id, time, received, site, thing, name, data, source, causation_id, correlation_id, epoch, seq, hops
+)
+select * from unnest(
+    $1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
+    $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::text[]
+)
+order by 1
+on conflict do nothing";
+
+const OUTCOMES: &str = "
+insert into store.outcomes (
+    id, time, site, thing, name, command_id, state, output, problem, request, expires, source,
+    causation_id, correlation_id, hops
+)
+select * from unnest(
+    $1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+    $9::text[], $10::jsonb[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::text[]
+)
+order by 1
+on conflict do nothing";
+
+/// Of several changes of one thing the last alone: a row cannot be updated twice by one statement.
+const THINGS: &str = "
+insert into store.things as t (thing, site, revision, changed, change, entry, message_id)
+select distinct on (thing) *
+from unnest(
+    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::text[]
+) as m (thing, site, revision, changed, change, entry, message_id)
+order by thing, changed desc, revision desc
+on conflict (thing) do update
+set site = excluded.site, revision = excluded.revision, changed = excluded.changed,
+    change = excluded.change, entry = excluded.entry, message_id = excluded.message_id
+where case when t.site = excluded.site then excluded.revision > t.revision else excluded.changed > t.changed end";
+
+const QUARANTINE: &str = "
+insert into store.quarantine (
+    id, time, received, site, thing, stage, reason, errors, attempts, subject, headers, payload, sha256,
+    message_id, protocol, publisher, epoch, seq, hops
+)
+select * from unnest(
+    $1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+    $9::integer[], $10::text[], $11::jsonb[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[],
+    $17::bigint[], $18::bigint[], $19::text[]
+)
+order by 1
+on conflict do nothing";
+
+macro_rules! statements {
+    ($($name:ident = $sql:ident),+ $(,)?) => {
+        #[derive(Clone)]
+        pub(crate) struct Statements { $(pub(crate) $name: Statement,)+ }
+        impl Statements {
+            /// Also shows whether the database is migrated, and ours to write to.
+            pub(crate) async fn prepare(client: &Client) -> Result<Self, Error> {
+                client.batch_execute(STAGE).await?;
+                Ok(Self { $($name: client.prepare($sql).await?,)+ })
+            }
+        }
+    };
+}
+statements! {
+    copy = COPY,
+    insert = INSERT,
+    taken = TAKEN,
+    undo = UNDO,
+    days = DAYS,
+    seen = SEEN,
+    seen_before = SEEN_BEFORE,
+    annotations = ANNOTATIONS,
+    series = SERIES,
+    ledger = LEDGER,
+    epochs = EPOCHS,
+    events = EVENTS,
+    outcomes = OUTCOMES,
+    things = THINGS,
+    quarantine = QUARANTINE,
+}
+
+impl std::fmt::Debug for Statements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Statements").finish_non_exhaustive()
+    }
+}
