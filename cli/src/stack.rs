@@ -48,6 +48,9 @@ const VALUES: [&str; 10] = [
     "MQTT_PASSWORD",
 ];
 
+/// Most copies of one worker.
+const COPIES_MAX: usize = 64;
+
 /// A running stack. Dropped, it ends all that it started; [`Stack::shutdown`] ends it in order.
 #[derive(Debug)]
 pub struct Stack {
@@ -156,10 +159,10 @@ impl Stack {
     /// Starts one more copy of a worker, as `NAME-2` and so on, and returns that name when it serves.
     pub async fn start_copy(&self, kind: &str) -> anyhow::Result<String> {
         let programs = self.programs.as_deref().context("this stack has no workers")?;
-        let name = (2..)
-            .map(|n| format!("{kind}-{n}"))
-            .find(|name| self.unit(name).is_err());
-        let name = name.expect("there is always a next number");
+        let mut names = (2..=COPIES_MAX).map(|n| format!("{kind}-{n}"));
+        let name = names
+            .find(|name| self.unit(name).is_err())
+            .context("there are enough copies")?;
         self.supervisor
             .start(self.surroundings().own(&name, kind, programs)?);
         self.ready(&name, start::PATIENCE).await?;

@@ -91,10 +91,7 @@ mod tests {
             assert!(leaf.get_about().is_some(), "{name} does not say what it does");
             let help = leaf.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{name} shows no examples");
-            let examples: Vec<_> = help
-                .lines()
-                .filter_map(|line| line.strip_prefix("  telltale "))
-                .collect();
+            let examples: Vec<_> = help.lines().filter_map(example).collect();
             assert!(examples.len() >= 2, "{name} shows fewer than two examples");
             for example in examples {
                 let words = words(example);
@@ -109,7 +106,15 @@ mod tests {
         if below.is_empty() {
             leaves.push(command);
         }
-        below.into_iter().for_each(|command| collect(command, leaves));
+        for command in below {
+            collect(command, leaves);
+        }
+    }
+
+    /// What follows `telltale` on a line of its own or behind a pipe.
+    fn example(line: &str) -> Option<&str> {
+        line.strip_prefix("  telltale ")
+            .or_else(|| Some(line.split_once("| telltale ")?.1))
     }
 
     /// What a shell would pass: quotes are taken off, and what comes behind `#`, `<`, `|` or `>` is not ours.

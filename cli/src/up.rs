@@ -28,6 +28,7 @@ const SEED: &str = "7";
 
 /// Start everything on this machine: servers, database, workers, bridge and a simulated road
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "\
 Examples:
   telltale up                      # in front of you; Ctrl-C ends it
@@ -147,7 +148,7 @@ impl Up {
         eprintln!("telltale starts in {}", layout.dir().display());
         let stack = tokio::select! {
             started = Stack::start(self.options(layout.dir())) => Arc::new(started.map_err(coded)?),
-            code = asked.to_end() => {
+            code = asked.end() => {
                 eprintln!("stopped before it was ready");
                 return Ok(code);
             }
@@ -170,7 +171,7 @@ impl Up {
             std::future::pending::<anyhow::Result<ExitCode>>().await
         };
         let code = tokio::select! {
-            code = asked.to_end() => code,
+            code = asked.end() => code,
             () = stop.cancelled() => ExitCode::SUCCESS,
             failed = shown => failed?,
         };
@@ -178,7 +179,7 @@ impl Up {
         eprintln!("stopping; again Ctrl-C ends it at once");
         tokio::select! {
             () = stack.shutdown() => eprintln!("stopped"),
-            _ = asked.to_end() => stack.supervisor().end(),
+            _ = asked.end() => stack.supervisor().end(),
         }
         // The socket goes with the stack: who connects afterwards is to hear that nobody is there.
         std::fs::remove_file(layout.socket()).context("remove the control socket")?;
@@ -205,7 +206,7 @@ impl Asked {
     }
 
     /// Waits for one, and says with which code to end.
-    async fn to_end(&mut self) -> ExitCode {
+    async fn end(&mut self) -> ExitCode {
         tokio::select! {
             _ = self.interrupt.recv() => ExitCode::from(exit::INTERRUPTED),
             _ = self.terminate.recv() => ExitCode::SUCCESS,

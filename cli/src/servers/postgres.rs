@@ -54,8 +54,8 @@ pub fn home(folder: &Path) -> PathBuf {
     match database_user() {
         Some(user) if !can_reach(&inside, user) => {
             let digest = <sha2::Sha256 as sha2::Digest>::digest(folder.as_os_str().as_encoded_bytes());
-            let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            PathBuf::from(format!("/var/tmp/telltale-{hash}"))
+            let head = digest.first_chunk().expect("the digest has 32 bytes");
+            PathBuf::from(format!("/var/tmp/telltale-{:016x}", u64::from_be_bytes(*head)))
         }
         _ => inside,
     }

@@ -42,10 +42,8 @@ impl Port {
     /// A port that nobody listens on. `flag` is what would choose another.
     pub fn choose(self, flag: &'static str) -> Result<u16, PortError> {
         match self {
-            Self::Free => free(),
-            Self::Rather(port) if take(port) => Ok(port),
-            Self::Rather(_) => free(),
-            Self::Only(port) if take(port) => Ok(port),
+            Self::Rather(port) | Self::Only(port) if take(port) => Ok(port),
+            Self::Free | Self::Rather(_) => free(),
             Self::Only(port) => Err(PortError::Taken {
                 port,
                 by: holder(port),

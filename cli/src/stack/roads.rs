@@ -18,7 +18,7 @@ use telltale_nats::{
 };
 
 /// The server's own interval, which `--sync default` goes back to.
-const SYNC_INTERVAL: Duration = Duration::from_secs(120);
+const SYNC_INTERVAL: Duration = Duration::from_mins(2);
 /// Room beside what the streams reserve.
 const SPARE_BYTES: u64 = 1 << 30;
 

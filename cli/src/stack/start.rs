@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use telltale_nats::{Name, manifest::Manifest};
 
 /// How long a process may take to serve, on a machine that may be busy compiling.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Stack {
     /// Starts everything that the options ask for, and returns when it serves.

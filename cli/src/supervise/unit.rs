@@ -165,15 +165,16 @@ impl Unit {
             }
             sleep(PROBE_PERIOD).await;
         }
-        let mut last = if seen.is_empty() {
+        let seen = if seen.is_empty() {
             seen
         } else {
             format!(": {seen}")
         };
-        let tail = self.log.tail(5);
-        if !tail.is_empty() {
-            last.push_str(&format!("\n{tail}\n({})", self.log.path().display()));
-        }
+        let tail = match self.log.tail(5) {
+            tail if tail.is_empty() => tail,
+            tail => format!("\n{tail}\n({})", self.log.path().display()),
+        };
+        let last = seen + &tail;
         Err(ControlError::NotReady {
             name: self.spec.name.clone(),
             waited: patience,

@@ -125,7 +125,7 @@ impl Down {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let layout = self.place.layout()?;
         if self.volumes && !self.yes && layout.folder().is_dir() {
-            self.consent(&layout)?;
+            consent(&layout)?;
         }
         match Client::connect(&layout) {
             Ok(mut client) => {
@@ -157,23 +157,23 @@ impl Down {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    /// Nothing is deleted that nobody agreed to: without a terminal only `--yes` agrees.
-    fn consent(&self, layout: &Layout) -> anyhow::Result<()> {
-        let what = format!("{} and all readings in it", layout.folder().display());
-        if !io::stdin().is_terminal() {
-            return Err(Refused::usage(format!("would delete {what}"))
-                .hint("add --yes")
-                .into());
-        }
-        eprint!("delete {what}? Type yes: ");
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line)?;
-        if line.trim() == "yes" {
-            return Ok(());
-        }
-        Err(Refused::usage("nothing was stopped or deleted").into())
+/// Nothing is deleted that nobody agreed to: without a terminal only `--yes` agrees.
+fn consent(layout: &Layout) -> anyhow::Result<()> {
+    let what = format!("{} and all readings in it", layout.folder().display());
+    if !io::stdin().is_terminal() {
+        return Err(Refused::usage(format!("would delete {what}"))
+            .hint("add --yes")
+            .into());
     }
+    eprint!("delete {what}? Type yes: ");
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    if line.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Refused::usage("nothing was stopped or deleted").into())
 }
 
 const POLL: Duration = Duration::from_millis(200);
