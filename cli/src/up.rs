@@ -157,7 +157,9 @@ impl Up {
         let listener = control::listen(&layout.socket())?;
         let serving = tokio::spawn(control::serve(listener, Arc::clone(&stack), stop.clone()));
         if !self.no_simulate {
-            stack.start_simulator(&["simulate".to_owned(), "--seed".to_owned(), SEED.to_owned()])?;
+            // The same road each time, but new readings: ids that were there before would be duplicates.
+            let args = ["simulate", "--seed", SEED, "--run", "now"].map(ToOwned::to_owned);
+            stack.start_simulator(&args)?;
         }
         if !self.detached {
             let status = control::Client::connect(layout)?;

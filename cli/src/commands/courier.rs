@@ -239,7 +239,7 @@ impl Courier {
 }
 
 /// A name as one segment of a path (RFC 3986 §3.3).
-fn path_segment(name: &str) -> String {
+pub fn path_segment(name: &str) -> String {
     use std::fmt::Write as _;
     let mut segment = String::with_capacity(name.len());
     for byte in name.bytes() {

@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod names;
 pub mod new_worker;
 pub mod output;
+pub mod pool;
 pub mod progress;
 pub mod quarantine;
 pub mod reach;
@@ -29,6 +30,7 @@ pub enum Command {
     Quarantine(quarantine::Quarantine),
     Tap(tap::Tap),
     Send(send::Send),
+    Simulate(simulate::Simulate),
     Replay(replay::Replay),
     Sql(sql::Sql),
     NewWorker(new_worker::NewWorker),
@@ -42,6 +44,7 @@ impl Command {
             Self::Quarantine(command) => command.run().await,
             Self::Tap(command) => command.run().await,
             Self::Send(command) => command.run().await,
+            Self::Simulate(command) => command.run().await,
             Self::Replay(command) => command.run().await,
             Self::Sql(command) => command.run().await,
             Self::NewWorker(command) => command.run(),

@@ -5,10 +5,11 @@ pub mod mapping;
 pub mod rows;
 
 use super::{
-    courier::{Bridge, Courier, Parcel, Receipt},
+    courier::{Bridge, Parcel, Receipt},
     exit::{self, Refused},
     interrupt::Interrupt,
     output::Output,
+    pool::Pool,
     progress::Progress,
     reach,
     thing::register,
@@ -22,15 +23,10 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 use telltale_schemas::{Timestamp, thing::Entry};
-use tokio::{
-    sync::{Mutex, mpsc},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -162,7 +158,7 @@ impl Replay {
         drain: &CancellationToken,
     ) -> anyhow::Result<Sent> {
         let mut progress = Progress::new("replay", Some(survey.rows));
-        let mut couriers = Couriers::new(&bridge, self.connections, drain);
+        let mut pool = Pool::new(&bridge, self.connections, drain);
         let mut sent = Sent::default();
         let mut pace = self.speed.map(Pace::new);
         let mut rows = Rows::open(&self.file, mapping)?;
@@ -180,12 +176,15 @@ impl Replay {
                     break 'file;
                 }
                 sent.was_there.push(there.contains(&row.id()));
-                couriers.give(row).await;
-                couriers.collect(&mut sent, &progress);
+                pool.give(row.line, parcel(&row)).await;
+                for (line, receipt) in pool.receipts() {
+                    note(&mut sent, &progress, line, receipt);
+                }
                 progress.at(sent.accepted.len() as u64 + sent.refused);
             }
         }
-        couriers.end(&mut sent, &progress).await;
+        pool.end(|line, receipt| note(&mut sent, &progress, line, receipt))
+            .await;
         progress.finish();
         Ok(sent)
     }
@@ -369,75 +368,16 @@ impl Pace {
     }
 }
 
-/// Many connections that empty one queue.
-struct Couriers {
-    rows: Option<mpsc::Sender<Row>>,
-    receipts: mpsc::UnboundedReceiver<(u64, Receipt)>,
-    tasks: JoinSet<()>,
-}
-
-impl Couriers {
-    fn new(bridge: &Bridge, connections: u16, stop: &CancellationToken) -> Self {
-        let (rows, queue) = mpsc::channel::<Row>(usize::from(connections) * 2);
-        // Never fuller than the rows that are under way: each is one receipt.
-        let (told, receipts) = mpsc::unbounded_channel();
-        let queue = Arc::new(Mutex::new(queue));
-        let mut tasks = JoinSet::new();
-        for _ in 0..connections {
-            let (mut courier, queue, told, stop) = (
-                Courier::new(bridge.clone()),
-                queue.clone(),
-                told.clone(),
-                stop.clone(),
-            );
-            tasks.spawn(async move {
-                loop {
-                    let Some(row) = queue.lock().await.recv().await else {
-                        return;
-                    };
-                    let parcel = Parcel {
-                        thing: row.thing.clone(),
-                        key: Some(row.key.clone()),
-                        content_type: "application/json",
-                        body: row.body().to_string().into(),
-                    };
-                    let receipt = courier.deliver(&parcel, &stop).await;
-                    if told.send((row.line, receipt)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        Self {
-            rows: Some(rows),
-            receipts,
-            tasks,
-        }
-    }
-
-    async fn give(&self, row: Row) {
-        if let Some(rows) = &self.rows {
-            // The queue is open as long as we hold it.
-            rows.send(row).await.ok();
-        }
-    }
-
-    fn collect(&mut self, sent: &mut Sent, progress: &Progress) {
-        while let Ok(receipt) = self.receipts.try_recv() {
-            note(sent, progress, receipt);
-        }
-    }
-
-    async fn end(mut self, sent: &mut Sent, progress: &Progress) {
-        drop(self.rows.take());
-        while self.tasks.join_next().await.is_some() {
-            self.collect(sent, progress);
-        }
-        self.collect(sent, progress);
+fn parcel(row: &Row) -> Parcel {
+    Parcel {
+        thing: row.thing.clone(),
+        key: Some(row.key.clone()),
+        content_type: "application/json",
+        body: row.body().to_string().into(),
     }
 }
 
-fn note(sent: &mut Sent, progress: &Progress, (line, receipt): (u64, Receipt)) {
+fn note(sent: &mut Sent, progress: &Progress, line: u64, receipt: Receipt) {
     match receipt {
         Receipt::Accepted(_) => drop(sent.accepted.insert(line)),
         Receipt::Refused { status, problem } => {
