@@ -139,7 +139,8 @@ pub async fn connect_with(
     if let Some(seed) = &access.seed {
         options = options.nkey(seed.clone());
     }
-    options.connect(&access.url).await.map_err(|source| {
+    let urls: Vec<&str> = access.url.split(',').map(str::trim).collect();
+    options.connect(urls.as_slice()).await.map_err(|source| {
         let url = access.url.clone();
         match source.kind() {
             ConnectErrorKind::ServerParse => ConnectError::Url { url, source },

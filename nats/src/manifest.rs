@@ -5,7 +5,7 @@ use crate::{
     Lane, Name,
     subject::{REDO_STREAM, redo},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::time::Duration;
 
 /// Longest name of a worker.
@@ -13,9 +13,12 @@ const NAME_MAX: usize = 32;
 /// Names of identities that are no workers.
 pub const RESERVED: [&str; 3] = ["operator", "client", "bridge"];
 
-/// A worker's needs.
+/// A bucket that no worker reads: the bridge alone judges devices.
+const NO_WORKERS_BUCKET: &str = "credentials";
+
+/// A worker's needs. Read from wherever, it has been checked: names from it become parts of rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Manifest {
     /// Its name: durable, user and last part of `source`. Lower-case letters, digits and `-`.
     pub name: String,
@@ -98,6 +101,14 @@ pub enum ManifestError {
         /// The lane.
         lane: Lane,
     },
+    /// A bucket that no worker may read, or a text that is no bucket's name.
+    #[error("`{worker}` cannot read the bucket `{bucket}`")]
+    Bucket {
+        /// Whose manifest.
+        worker: String,
+        /// The bucket.
+        bucket: String,
+    },
     /// A limit that is nothing.
     #[error("`{worker}` sets consumer.{field} to 0")]
     Zero {
@@ -126,7 +137,9 @@ pub struct Durable {
 impl Manifest {
     /// Reads and checks one.
     pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_json::from_slice(json).map_err(ManifestError::Malformed)?;
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let manifest = Self::deserialize(&mut reader).map_err(ManifestError::Malformed)?;
+        reader.end().map_err(ManifestError::Malformed)?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -161,6 +174,20 @@ impl Manifest {
                 });
             }
         }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let wrong = |bucket: &&String| {
+            bucket.is_empty() || !bucket.bytes().all(plain) || *bucket == NO_WORKERS_BUCKET
+        };
+        if let Some(bucket) = self.buckets.iter().find(wrong) {
+            return Err(ManifestError::Bucket {
+                worker: self.name.clone(),
+                bucket: bucket.chars().take(80).collect(),
+            });
+        }
+        self.check_limits()
+    }
+
+    fn check_limits(&self) -> Result<(), ManifestError> {
         let limits = [
             ("ack_wait_s", self.consumer.ack_wait_s),
             ("max_ack_pending", self.consumer.max_ack_pending.into()),
@@ -210,6 +237,25 @@ impl Manifest {
     }
 }
 
+impl Serialize for Manifest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let manifest = Self::deserialize(deserializer)?;
+        manifest
+            .check()
+            .map_err(|error| match std::error::Error::source(&error) {
+                Some(source) => D::Error::custom(format!("{error}: {source}")),
+                None => D::Error::custom(error),
+            })?;
+        Ok(manifest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +269,8 @@ mod tests {
         let manifest = Manifest::parse(OVER_LIMIT.as_bytes()).unwrap();
         assert_eq!(manifest.inputs, [Lane::Annotated]);
         assert_eq!(manifest.consumer, Consumer::default());
+        let written = serde_json::to_vec(&manifest).unwrap();
+        assert_eq!(Manifest::parse(&written).unwrap(), manifest);
     }
 
     #[test]
@@ -263,8 +311,14 @@ mod tests {
             r#"{"name":"x","outputs":["event"],"events":[""]}"#,
             r#"{"name":"x","outputs":["event"],"events":["_pack"]}"#,
             r#"{"name":"x","consumer":{"ack_wait_s":0}}"#,
+            r#"{"name":"x","buckets":["credentials"]}"#,
+            r#"{"name":"x","buckets":["*"]}"#,
+            r#"{"name":"x","buckets":["things.>"]}"#,
+            r#"{"name":"x","api":["*"]} x"#,
+            "{\"name\":\"x\\n}\"}",
         ] {
             assert!(Manifest::parse(wrong.as_bytes()).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<Manifest>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -163,8 +163,8 @@ pub fn render_user(user: &User) -> String {
     };
     format!(
         "  # {name}\n  {{ nkey: {key}, permissions: {{\n    publish: {{ allow: {allow}{deny} }}\n    subscribe: {{ allow: {subscribe} }}\n  }} }}\n",
-        name = user.name,
-        key = user.public_key,
+        name = user.name.escape_debug(),
+        key = quote(&user.public_key),
         allow = list(&rights.publish),
         subscribe = list(&rights.subscribe),
     )

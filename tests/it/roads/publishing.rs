@@ -308,3 +308,28 @@ async fn what_was_confirmed_survives_a_kill() {
     broker.restart().await;
     assert_eq!(stored(&broker, "READINGS").await, 300);
 }
+
+#[tokio::test]
+async fn the_same_id_twice_in_a_group_is_stored_once() {
+    let broker = Broker::with(&[]).await;
+    let publisher = publisher(&broker, ATOMIC).await;
+    let mut group = readings(30, "a");
+    group.push(group[7].clone());
+    let results = publisher.publish(group).await;
+    let (first, second) = (results[7].as_ref().unwrap(), results[30].as_ref().unwrap());
+    assert!(!first.duplicate && second.duplicate);
+    assert_eq!(first.sequence, second.sequence);
+    assert_eq!(stored(&broker, "READINGS").await, 30);
+}
+
+/// The server keeps at most 50 batches of a stream open.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_groups_at_once_are_all_confirmed() {
+    let broker = Broker::with(&[]).await;
+    let publisher = publisher(&broker, ATOMIC).await;
+    let groups = (0..200).map(|n| publisher.publish(readings(20, &format!("{n}-"))));
+    for results in futures::future::join_all(groups).await {
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+    assert_eq!(stored(&broker, "READINGS").await, 4_000);
+}
