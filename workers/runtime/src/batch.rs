@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether something in hand must be kept alive.
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(250);
 
 /// Deliveries that are handled together. Shared with the future that handles them, so that a panic loses nothing.
 struct Batch<I> {

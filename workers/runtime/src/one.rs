@@ -17,7 +17,7 @@ const HANDLERS_MAX: usize = 32;
 /// Messages that wait for their turn; no more are taken up beyond it.
 const WAITING_MAX: usize = CHUNK;
 /// How often it is looked whether something in hand must be kept alive.
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(250);
 
 /// Limits of time.
 #[derive(Debug, Clone, Copy)]
