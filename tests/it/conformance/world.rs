@@ -13,7 +13,7 @@ use std::{
 use telltale_cli::find::{self, Say, ServerArgs};
 use telltale_nats::{
     Manifest, Name, Outgoing, Publisher, Topology,
-    async_nats::{Client, jetstream},
+    async_nats::jetstream,
     client::{self, Access},
     header, provision, publish, rights,
     server::{Identity, ServerConfig, Sync, User, render_users},
