@@ -1,8 +1,13 @@
 //! What each identity may publish and subscribe to; all else is refused.
 //!
-//! Two gaps that the server leaves are closed elsewhere. It does not check the reply subject of a request, so
-//! that whoever answers must answer to inboxes only. And it does not check where a push consumer delivers to, so
-//! that the right to make one is given for no stream from which something would be obeyed.
+//! Two things the server does not check, and what follows.
+//!
+//! - The reply subject of what is published. Whoever may publish to a stream may let its confirmation, and nothing
+//!   else, appear on any subject: on a lane it is no document, and is quarantined; in a bucket it takes the place of
+//!   an entry, and cannot be read. Whoever answers requests must answer to inboxes only. The full cure is an account
+//!   for those who are not trusted that far.
+//! - Where a push consumer delivers to. So the right to make one is given for no stream from which something would
+//!   be obeyed.
 use crate::{Lane, Manifest, Name, client::inbox_prefix, manifest::RESERVED, subject::redo};
 
 /// The name of the identity with all rights, the command line's.

@@ -453,3 +453,54 @@ async fn a_worker_in_need_of_nothing_may_nearly_nothing() {
     worker.refused(ATTACKS).await;
     worker.refused(&["event.local.t1.over_limit"]).await;
 }
+
+/// The server does not check to whom it answers, so that whoever publishes may let a confirmation, and nothing
+/// else, appear anywhere. No lane has a message that looks like one, and no command of the server is one.
+#[tokio::test]
+async fn a_reply_subject_brings_nothing_but_a_confirmation_anywhere() {
+    let broker = Broker::with(&[validate()]).await;
+    let operator = broker.connect("operator").await.publisher();
+    operator
+        .send(outgoing("annotated.local.t1", None, "READINGS"))
+        .await
+        .unwrap();
+    let people = broker.connect("client").await;
+    for reply in [
+        "command.local.t1.open",
+        "valid.local.t1",
+        "event.local.t1.fire",
+        "$KV.things.t1",
+        "$JS.API.STREAM.PURGE.READINGS",
+        "$JS.API.STREAM.DELETE.READINGS",
+        "$JS.API.CONSUMER.DELETE.RAW.validate",
+        "$JS.API.CONSUMER.MSG.NEXT.RAW.validate",
+    ] {
+        let body = r#"{"open":true}"#.into();
+        people
+            .client
+            .publish_with_reply_and_headers("raw.local.t1", reply, HeaderMap::new(), body)
+            .await
+            .unwrap();
+    }
+    let last = outgoing("raw.local.t1", None, "RAW");
+    people.publisher().send(last).await.unwrap();
+
+    let js = broker.context().await;
+    for stream in ["COMMANDS", "VALID", "EVENTS", "KV_things"] {
+        let stream = js.get_stream(stream).await.unwrap();
+        let state = &stream.cached_info().state;
+        for sequence in state.first_sequence.max(1)..=state.last_sequence {
+            let message = stream.get_raw_message(sequence).await.unwrap();
+            let confirmation: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+            assert_eq!(
+                confirmation["stream"], "RAW",
+                "{confirmation} on {}",
+                message.subject
+            );
+        }
+    }
+    let readings = js.get_stream("READINGS").await.unwrap().cached_info().clone();
+    assert_eq!(readings.state.messages, 1, "nothing was purged");
+    let durable: consumer::PullConsumer = js.get_consumer_from_stream("validate", "RAW").await.unwrap();
+    assert_eq!(durable.cached_info().num_ack_pending, 0, "nothing was fetched");
+}
