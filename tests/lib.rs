@@ -1,1 +1,59 @@
-//! What the tests share.
+//! What the tests share: plain HTTP, Python peers from PyPI, and waiting with a deadline.
+pub mod http;
+pub mod python;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// Third-party cases with expected outcomes; `None`, said loudly, where they are not at hand.
+pub fn data(file: &str) -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+    let folder = std::env::var("TELLTALE_DATA").map_or_else(
+        |_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        PathBuf::from,
+    );
+    let path = folder.join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is not at hand (TELLTALE_DATA names the folder)", path.display());
+    None
+}
+
+/// Asks again and again until there is an answer, at most that long.
+///
+/// # Panics
+/// When the time is up, with `what`.
+#[track_caller]
+pub fn eventually<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + within;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// The same for what has to be awaited.
+///
+/// # Panics
+/// When the time is up, with `what`.
+pub async fn eventually_async<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    within: Duration,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let end = Instant::now() + within;
+    let mut next = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        next.tick().await;
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+    }
+}

@@ -1,7 +1,21 @@
 //! End to end and against real servers: nats-server and PostgreSQL, one set for each test or module.
+mod air_quality;
+mod bad_ways;
 mod bridging;
 mod commands;
 mod conformance;
+mod crashes;
+mod extension;
+mod formats;
+mod journey;
+mod outages;
 mod roads;
 mod standing;
 mod storage;
+
+use telltale_cli::stack::StackOptions;
+
+/// A stack of its own for a test of that name: free ports, a folder of its own, site `local`.
+fn options(name: &str) -> StackOptions {
+    StackOptions::for_test(name)
+}

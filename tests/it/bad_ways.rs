@@ -1,0 +1,113 @@
+//! Ten thousand readings, a thousand of them bad in ten ways.
+use serde_json::{Value, json};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+use telltale_schemas::Timestamp;
+use telltale_tests::pipeline::Pipeline;
+
+/// Reason and pointer that each way ends with.
+const WAYS: [(&str, &str); 10] = [
+    ("json", ""),
+    ("duplicate_key", "/temperature"),
+    ("depth", ""),
+    ("number", "/temperature"),
+    ("type", "/temperature"),
+    ("unit", "/0"),
+    ("name", "/no such name"),
+    ("time", "/time"),
+    ("version", "/0/bver"),
+    ("records", ""),
+];
+
+fn bad(way: usize) -> Vec<u8> {
+    match way {
+        0 => br#"{"temperature": 21."#.to_vec(),
+        1 => br#"{"temperature": 1, "temperature": 2}"#.to_vec(),
+        2 => format!("{}1{}", r#"{"a":"#.repeat(33), "}".repeat(33)).into_bytes(),
+        3 => br#"{"temperature": 1e400}"#.to_vec(),
+        4 => br#"{"temperature": "warm"}"#.to_vec(),
+        5 => br#"[{"n":"temperature","u":"furlong","v":1}]"#.to_vec(),
+        6 => br#"{"no such name": 1}"#.to_vec(),
+        7 => {
+            let ahead = Timestamp::now().plus_micros(3_600_000_000);
+            json!({ "temperature": 1, "time": ahead.to_string() }).to_string().into_bytes()
+        }
+        8 => br#"[{"bver":11,"n":"temperature","v":1}]"#.to_vec(),
+        _ => {
+            let records: Vec<Value> = (0..1001).map(|i| json!({ "n": format!("p{i}"), "v": 1 })).collect();
+            Value::from(records).to_string().into_bytes()
+        }
+    }
+}
+
+const TOTAL: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_ten_thousand_readings_the_bad_ones_are_kept_with_reason_and_pointer() {
+    let mut pipeline = Pipeline::start(super::options("badways")).await;
+    let entry = json!({ "thing": "t", "policy": { "properties": { "temperature": { "type": "number" } } } });
+    let file = pipeline.stack.dir().join("things.json");
+    std::fs::write(&file, entry.to_string()).unwrap();
+    let put = pipeline.telltale(&["thing", "put", file.to_str().unwrap()]).await;
+    assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+
+    let next = AtomicUsize::new(0);
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    loop {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        if n >= TOTAL {
+                            return;
+                        }
+                        let body = match n % 10 {
+                            0 => bad(n / 10 % 10),
+                            _ => format!(r#"{{"temperature": {}.5}}"#, n % 40).into_bytes(),
+                        };
+                        let answer = pipeline.http.post("/things/t/readings", &[], &body).unwrap();
+                        assert_eq!(answer.status, 202, "number {n}: {answer:?}");
+                    }
+                });
+            }
+        });
+    });
+    pipeline.at_rest(Duration::from_secs(60)).await;
+    assert_eq!(pipeline.count("select count(*) from readings").await, Some(9_000));
+    assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(1_000));
+    for (reason, pointer) in WAYS {
+        let query = format!(
+            "select count(*) from quarantine where reason = '{reason}' and stage = 'validate' \
+             and errors -> 0 ->> 'pointer' like '{pointer}%'"
+        );
+        assert_eq!(pipeline.count(&query).await, Some(100), "reason {reason}, pointer {pointer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_at_the_door_leaves_nothing() {
+    let mut pipeline = Pipeline::start(super::options("door")).await;
+    let stranger = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), Some("gateway.wrong".into()));
+    let nobody = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), None);
+    let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(256 * 1024));
+    let ok = br#"{"temperature":1}"#;
+    for n in 0..100 {
+        let (answer, wanted) = match n % 4 {
+            0 => (nobody.post("/things/t/readings", &[], ok), 401),
+            1 if n < 8 => (stranger.post("/things/t/readings", &[], ok), 401),
+            1 => (pipeline.http.post("/things/t/readings", &[("Content-Encoding", "gzip")], ok), 415),
+            2 => (pipeline.http.post("/things/t/readings", &[], big.as_bytes()), 413),
+            _ => (pipeline.http.post("/things/_pack/readings", &[], ok), 404),
+        };
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, wanted, "number {n}: {answer:?}");
+        assert_eq!(answer.content_type, "application/problem+json");
+    }
+    let answer = pipeline.http.post("/things/t/readings", &[], ok).unwrap();
+    assert_eq!(answer.status, 202, "the door is open to those who may");
+    pipeline.at_rest(Duration::from_secs(20)).await;
+    assert_eq!(pipeline.count("select count(*) from readings").await, Some(1));
+    assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(0));
+}

@@ -1,0 +1,62 @@
+//! Every process is killed while readings come in: each accepted one is one row.
+use bytes::Bytes;
+use std::time::Duration;
+use telltale_tests::{
+    load::{self, Load},
+    pipeline::Pipeline,
+};
+
+const EACH: usize = 50_000;
+const THINGS: usize = 500;
+const VICTIMS: [&str; 5] = ["bridge", "validate", "store", "nats", "postgres"];
+
+fn loads(way: &str) -> Vec<Load> {
+    (0..EACH)
+        .map(|n| Load {
+            thing: format!("{way}-{}", n % THINGS),
+            key: format!("k{n}"),
+            payload: Bytes::from(format!(r#"{{"temperature":{}.5,"number":{n}}}"#, n % 40)),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_thousand_readings_survive_ten_kills() {
+    let mut pipeline = Pipeline::start(super::options("crashes")).await;
+    let http = {
+        let client = pipeline.http.clone();
+        tokio::task::spawn_blocking(move || load::over_http(&client, &loads("http"), 24))
+    };
+    let mqtt = {
+        let address = pipeline.stack.env("MQTT_URL").trim_start_matches("mqtt://").trim_end_matches('/').to_owned();
+        let (user, password) = (pipeline.stack.env("MQTT_USER"), pipeline.stack.env("MQTT_PASSWORD"));
+        tokio::spawn(async move { load::over_mqtt(&address, &user, &password, &loads("mqtt"), 100).await })
+    };
+    let total = i64::try_from(2 * EACH).unwrap();
+    let mut kills = 0;
+    for round in 0..2 {
+        for victim in VICTIMS {
+            // The next kill comes when a further share of the rows is there, so that all of them fall under load.
+            let share = total * (kills + 1) / 14;
+            pipeline.at_least("select count(*) / 2 from readings", share, Duration::from_secs(300)).await;
+            let before = pipeline.stack.pid(victim).unwrap();
+            pipeline.stack.kill(victim).unwrap();
+            kills += 1;
+            let after = pipeline.stack.restarted(victim, before, Duration::from_secs(60)).await;
+            assert_ne!(before, after, "{victim}, round {round}: it was killed and came back");
+        }
+    }
+    let (http, mqtt) = (http.await.unwrap(), mqtt.await.unwrap());
+    assert_eq!((http.accepted, mqtt.accepted), (EACH, EACH));
+    assert!(http.again + mqtt.again > 0, "the kills were felt");
+    let status = pipeline.at_rest(Duration::from_secs(180)).await;
+    assert_eq!(status["balance"]["missing"], 0, "{status}");
+    assert_eq!(pipeline.count("select count(*) from readings").await, Some(2 * total));
+    assert_eq!(pipeline.count("select count(distinct message_id) from readings").await, Some(total));
+    assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(0));
+    assert_eq!(
+        pipeline.count("select count(*) from (select from readings group by message_id having count(*) <> 2) q").await,
+        Some(0),
+        "no reading twice"
+    );
+}

@@ -1,0 +1,61 @@
+//! A new worker beside a running system: nothing else notices.
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use telltale_tests::{pipeline::Pipeline, python};
+
+const PARTS: [&str; 6] = ["nats", "postgres", "bridge", "validate", "annotate", "store"];
+
+/// What must not change when somebody else comes: process ids, restarts, and the streams' and durables' settings.
+async fn untouched(pipeline: &Pipeline) -> BTreeMap<String, String> {
+    let mut state: BTreeMap<String, String> = PARTS
+        .iter()
+        .map(|part| {
+            let pid = pipeline.stack.pid(part).unwrap();
+            ((*part).to_owned(), format!("pid {pid}, restarts {}", pipeline.stack.restarts(part).unwrap()))
+        })
+        .collect();
+    let diff = pipeline.telltale(&["provision", "--diff"]).await;
+    state.insert("topology".into(), format!("{:?}", diff.status.code()));
+    state
+}
+
+/// The Python worker of docs/EXTENDING.md, as it stands there.
+fn documented_worker() -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/EXTENDING.md")).unwrap();
+    let program = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(program.lines().filter(|line| !line.trim().is_empty()).count() <= 33, "about 30 lines");
+    program.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_python_worker_joins_a_running_system() {
+    let mut pipeline = Pipeline::start(super::options("extension")).await;
+    let before = untouched(&pipeline).await;
+    let manifest = pipeline.stack.dir().join("over-limit.json");
+    std::fs::write(
+        &manifest,
+        r#"{"name":"over-limit","inputs":["annotated"],"outputs":["event"],"events":["over_limit"],"commands":[],
+            "buckets":[],"sql":[],"consumer":{"ack_wait_s":30,"max_ack_pending":2000,"attempts_max":5}}"#,
+    )
+    .unwrap();
+    let admit = pipeline.telltale(&["admit", manifest.to_str().unwrap()]).await;
+    assert!(admit.status.success(), "{}", String::from_utf8_lossy(&admit.stderr));
+
+    let seed = pipeline.stack.dir().join(".telltale/credentials/over-limit.nk");
+    let command = tokio::task::block_in_place(|| python::command(&documented_worker(), &[]));
+    let mut worker = tokio::process::Command::from(command)
+        .env("TELLTALE_NATS_URL", pipeline.stack.env("NATS_URL"))
+        .env("TELLTALE_NATS_SEED_FILE", &seed)
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    for n in 0..100 {
+        let body = format!(r#"{{"surface_temperature":{}}}"#, 10 + n);
+        assert_eq!(pipeline.http.post("/things/road/readings", &[], body.as_bytes()).unwrap().status, 202);
+    }
+    // 61 to 109 are over 60.
+    pipeline.until("select count(*) from events where name = 'over_limit'", 49, Duration::from_secs(30)).await;
+    assert_eq!(pipeline.count("select count(distinct causation_id) from events").await, Some(49));
+    worker.kill().await.unwrap();
+    assert_eq!(untouched(&pipeline).await, before);
+}

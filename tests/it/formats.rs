@@ -1,0 +1,88 @@
+//! What we write is read by libraries of another language that we did not write.
+use std::{process::Stdio, time::Duration};
+use telltale_tests::{pipeline::Pipeline, python};
+
+const CLOUDEVENTS: &str = r#"
+import asyncio, sys, nats
+from cloudevents.core.v1.event import CloudEvent
+from cloudevents.core.formats.json import JSONFormat
+import json
+async def main():
+    url, seed, wanted = sys.argv[1], sys.argv[2], set(sys.argv[3].split(","))
+    nc = await nats.connect(url, nkeys_seed=seed, inbox_prefix=b"_INBOX_client")
+    seen, done = {}, asyncio.Event()
+    async def take(message):
+        if message.headers["Content-Type"] == "application/cloudevents-batch+json":
+            bodies = [json.dumps(one) for one in json.loads(message.data)]
+        else:
+            assert message.headers["Content-Type"] == "application/cloudevents+json", message.headers
+            bodies = [message.data]
+        for body in bodies:
+            event = JSONFormat().read(CloudEvent, body)
+            seen[event.get_type()] = event.get_id()
+        if wanted <= set(seen):
+            done.set()
+    for lane in ("valid", "annotated", "event", "thing", "quarantine"):
+        await nc.subscribe(lane + ".>", cb=take)
+    await nc.flush()
+    print("listening", flush=True)
+    await asyncio.wait_for(done.wait(), 30)
+    print(sorted(seen), flush=True)
+    await nc.close()
+asyncio.run(main())
+"#;
+
+const SENML: &str = r#"
+import sys, json
+from kpn_senml import SenmlPack
+for line in sys.stdin:
+    got = []
+    pack = SenmlPack("x", lambda record, **_: got.append(record))
+    pack.from_json(line)
+    print(json.dumps([[record.name, record.value] for record in got]))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_languages_read_our_cloudevents_and_our_senml() {
+    use tokio::io::AsyncBufReadExt as _;
+    let mut pipeline = Pipeline::start(super::options("formats")).await;
+    let (url, seed) = (pipeline.stack.env("NATS_URL"), pipeline.stack.env("NATS_NKEY_SEED_FILE"));
+    let kinds = ["reading", "observation", "event", "registration", "quarantine"].map(|k| format!("telltale.{k}.v1"));
+    let command = tokio::task::block_in_place(|| python::command(CLOUDEVENTS, &[&url, &seed, &kinds.join(",")]));
+    let mut peer = tokio::process::Command::from(command)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(peer.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("listening"));
+
+    let entry = pipeline.stack.dir().join("t.json");
+    std::fs::write(&entry, r#"{"thing":"t","annotation":{"foi":"urn:road:A8:km42"}}"#).unwrap();
+    assert!(pipeline.telltale(&["thing", "put", entry.to_str().unwrap()]).await.status.success());
+    let post = |path: &str, body: &[u8]| pipeline.http.post(path, &[], body).unwrap().status;
+    assert_eq!(post("/things/t/readings", br#"{"temperature":21.5,"ok":true,"text":"x"}"#), 202);
+    assert_eq!(post("/things/t/readings", b"{"), 202);
+    assert_eq!(post("/things/t/events/button_pressed", br#"{"by":"hand"}"#), 202);
+    let seen = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await.unwrap().unwrap();
+    if seen.is_none() {
+        let output = peer.wait_with_output().await.unwrap();
+        panic!("the peer gave up: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pipeline.until("select count(*) from readings", 3, Duration::from_secs(10)).await;
+    let tap = tokio::process::Command::new(telltale_tests::pipeline::binary("telltale"))
+        .args(["tap", "annotated.>", "--as", "senml", "--limit", "1", "--from", "start"])
+        .current_dir(pipeline.stack.dir())
+        .output()
+        .await
+        .unwrap();
+    assert!(tap.status.success(), "{}", String::from_utf8_lossy(&tap.stderr));
+    let read = tokio::task::block_in_place(|| python::run(SENML, &[], &tap.stdout));
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let text = String::from_utf8(read.stdout).unwrap();
+    for part in ["temperature", "21.5", "true", "\"x\""] {
+        assert!(text.contains(part), "{text}");
+    }
+}

@@ -1,0 +1,68 @@
+//! What is away comes back, and nobody is punished for it.
+use std::time::Duration;
+use telltale_tests::{
+    load::{self, Load},
+    pipeline::Pipeline,
+};
+
+fn loads(from: usize, to: usize) -> Vec<Load> {
+    (from..to)
+        .map(|n| Load {
+            thing: format!("t{}", n % 50),
+            key: format!("k{n}"),
+            payload: format!(r#"{{"temperature":{n}}}"#).into(),
+        })
+        .collect()
+}
+
+/// Longer than a message's five attempts with their back-off (0.2 + 0.4 + 0.8 + 1.6 + 3.2 s) together.
+const LONGER_THAN_ALL_ATTEMPTS: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_quarantines_nothing() {
+    let mut pipeline = Pipeline::start(super::options("outage")).await;
+    tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(0, 500), 8));
+    pipeline.until("select count(*) from readings", 500, Duration::from_secs(20)).await;
+
+    pipeline.stack.stop_one("postgres").await.unwrap();
+    let away = tokio::time::Instant::now();
+    let mut sent = 500;
+    while away.elapsed() < LONGER_THAN_ALL_ATTEMPTS {
+        // Readings are accepted all the time.
+        tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(sent, sent + 100), 8));
+        sent += 100;
+    }
+    let (_, body) = pipeline.health("store", "/readyz?verbose");
+    assert!(body.contains("postgres"), "store says what it waits for: {body}");
+    pipeline.stack.start_one("postgres").await.unwrap();
+
+    let sent = i64::try_from(sent).unwrap();
+    pipeline.until("select count(*) from readings", sent, Duration::from_secs(60)).await;
+    let status = pipeline.at_rest(Duration::from_secs(30)).await;
+    assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(0), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_copies_share_the_work_and_one_that_is_killed_loses_none() {
+    let mut pipeline = Pipeline::start(super::options("copies")).await;
+    let copy = pipeline.stack.start_copy("validate").await.unwrap();
+    let before = [pipeline.handled("validate"), pipeline.handled(&copy)];
+
+    tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(0, 20_000), 24));
+    pipeline.until("select count(*) from readings", 20_000, Duration::from_secs(60)).await;
+    let shares = [pipeline.handled("validate") - before[0], pipeline.handled(&copy) - before[1]];
+    assert!(shares.iter().all(|share| *share >= 5_000.0), "each handles at least a quarter: {shares:?}");
+
+    let killer = async {
+        pipeline.stack.kill(&copy).unwrap();
+    };
+    tokio::join!(
+        async {
+            let client = pipeline.http.clone();
+            tokio::task::spawn_blocking(move || load::over_http(&client, &loads(20_000, 25_000), 24)).await.unwrap();
+        },
+        killer
+    );
+    pipeline.until("select count(*) from readings", 25_000, Duration::from_secs(90)).await;
+    pipeline.at_rest(Duration::from_secs(60)).await;
+}
