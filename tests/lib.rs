@@ -1,5 +1,7 @@
 //! What the tests share: plain HTTP, Python peers from PyPI, and waiting with a deadline.
 pub mod http;
+pub mod load;
+pub mod pipeline;
 pub mod python;
 
 use std::{

@@ -1,7 +1,10 @@
 //! A whole pipeline of processes with servers of its own, and questions to ask it.
 use crate::{eventually_async, http};
 use std::{path::PathBuf, process::Output, time::Duration};
-use telltale_cli::stack::{Stack, StackOptions};
+use telltale_cli::{
+    stack::{Stack, StackOptions},
+    supervise::Probe,
+};
 
 /// A running pipeline; everything it started ends with it.
 #[derive(Debug)]
@@ -20,15 +23,15 @@ impl Pipeline {
     /// When it does not become ready.
     pub async fn start(options: StackOptions) -> Self {
         let stack = Stack::start(options).await.expect("the stack becomes ready");
-        let http = http::Client::new(stack.env("BRIDGE_URL"), Some(stack.env("BRIDGE_TOKEN")));
-        let sql = connect(&stack.env("DATABASE_URL")).await;
+        let http = http::Client::new(stack.env("BRIDGE_URL"), Some(stack.env("BRIDGE_TOKEN").to_owned()));
+        let sql = connect(stack.env("DATABASE_URL")).await;
         Self { stack, http, sql }
     }
 
     /// The number that a query gives; the connection is made anew where the database was restarted.
     pub async fn count(&mut self, query: &str) -> Option<i64> {
         if self.sql.is_closed() {
-            self.sql = try_connect(&self.stack.env("DATABASE_URL")).await.ok()?;
+            self.sql = try_connect(self.stack.env("DATABASE_URL")).await.ok()?;
         }
         self.sql.query_one(query, &[]).await.ok()?.try_get(0).ok()
     }
@@ -75,6 +78,41 @@ impl Pipeline {
             .iter()
             .map(|row| row.get(0))
             .collect()
+    }
+
+    /// Kills a process and waits until another is in its place and serves.
+    ///
+    /// # Panics
+    /// When none is.
+    pub async fn kill(&self, name: &str, within: Duration) {
+        let killed = self.stack.kill(name).expect("it runs");
+        eventually_async(name, within, || async {
+            self.stack.pid(name).filter(|pid| *pid != killed)
+        })
+        .await;
+        self.stack.ready(name, within).await.expect("it serves again");
+    }
+
+    /// A client for the health server of a process.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn health(&self, name: &str) -> http::Client {
+        let unit = self.stack.supervisor().unit(name).expect("it is part of the stack");
+        let Probe::Http(address) = unit.spec().probe else { panic!("{name} has no health server") };
+        http::Client::new(format!("http://{address}"), None)
+    }
+
+    /// The sum over all label values of a process's metric.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn metric(&self, name: &str, metric: &str) -> f64 {
+        let (_, text) = self.health(name).get("/metrics").expect("it serves its metrics");
+        text.lines()
+            .filter(|line| line.starts_with(metric))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Runs `telltale` against this pipeline to its end.

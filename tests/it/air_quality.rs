@@ -1,11 +1,12 @@
 //! A year of an air-quality station, replayed twice. Third-party data with known numbers.
 use std::time::Duration;
+use telltale_cli::stack::StackOptions;
 use telltale_tests::pipeline::Pipeline;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_year_is_complete_and_a_second_replay_adds_nothing() {
     let Some(file) = telltale_tests::data("air-quality/AirQualityUCI.csv") else { return };
-    let mut pipeline = Pipeline::start(super::options("airquality")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
     let mapping = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/mappings/air-quality.toml");
     for round in 1..=2 {
         let replay = pipeline.telltale(&["replay", file.to_str().unwrap(), "--mapping", mapping]).await;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 use telltale_schemas::Timestamp;
+use telltale_cli::stack::StackOptions;
 use telltale_tests::pipeline::Pipeline;
 
 /// Reason and pointer that each way ends with.
@@ -46,7 +47,7 @@ const TOTAL: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_ten_thousand_readings_the_bad_ones_are_kept_with_reason_and_pointer() {
-    let mut pipeline = Pipeline::start(super::options("badways")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
     let entry = json!({ "thing": "t", "policy": { "properties": { "temperature": { "type": "number" } } } });
     let file = pipeline.stack.dir().join("things.json");
     std::fs::write(&file, entry.to_string()).unwrap();
@@ -88,8 +89,8 @@ async fn of_ten_thousand_readings_the_bad_ones_are_kept_with_reason_and_pointer(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_at_the_door_leaves_nothing() {
-    let mut pipeline = Pipeline::start(super::options("door")).await;
-    let stranger = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), Some("gateway.wrong".into()));
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let stranger = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL").to_owned(), Some("gateway.wrong".into()));
     let nobody = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), None);
     let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(256 * 1024));
     let ok = br#"{"temperature":1}"#;

@@ -1,5 +1,6 @@
 //! What we write is read by libraries of another language that we did not write.
 use std::{process::Stdio, time::Duration};
+use telltale_cli::stack::StackOptions;
 use telltale_tests::{pipeline::Pipeline, python};
 
 const CLOUDEVENTS: &str = r#"
@@ -45,10 +46,10 @@ for line in sys.stdin:
 #[tokio::test(flavor = "multi_thread")]
 async fn other_languages_read_our_cloudevents_and_our_senml() {
     use tokio::io::AsyncBufReadExt as _;
-    let mut pipeline = Pipeline::start(super::options("formats")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
     let (url, seed) = (pipeline.stack.env("NATS_URL"), pipeline.stack.env("NATS_NKEY_SEED_FILE"));
     let kinds = ["reading", "observation", "event", "registration", "quarantine"].map(|k| format!("telltale.{k}.v1"));
-    let command = tokio::task::block_in_place(|| python::command(CLOUDEVENTS, &[&url, &seed, &kinds.join(",")]));
+    let command = tokio::task::block_in_place(|| python::command(CLOUDEVENTS, &[url, seed, &kinds.join(",")]));
     let mut peer = tokio::process::Command::from(command)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

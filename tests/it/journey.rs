@@ -1,6 +1,7 @@
 //! A reading's journey from a device to a row, whichever way it comes.
 use serde_json::json;
 use std::time::Duration;
+use telltale_cli::stack::StackOptions;
 use telltale_tests::{pipeline::Pipeline, python};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -42,13 +43,13 @@ fn mqtt(pipeline: &Pipeline, version: &str, thing: &str, payload: &[u8]) {
     let (host, port) = url.trim_start_matches("mqtt://").split_once(':').unwrap();
     let (user, password) = (pipeline.stack.env("MQTT_USER"), pipeline.stack.env("MQTT_PASSWORD"));
     let topic = format!("things/{thing}/readings");
-    let done = python::run(PAHO, &[host, port.trim_end_matches('/'), &user, &password, version, &topic, "k1"], payload);
+    let done = python::run(PAHO, &[host, port.trim_end_matches('/'), user, password, version, &topic, "k1"], payload);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_is_a_row_whichever_way_it_came() {
-    let mut pipeline = Pipeline::start(super::options("journey")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
 
     let plain = pipeline.http.post("/things/by-http/readings", &[], br#"{"temperature":21.5}"#).unwrap();
     assert_eq!(plain.status, 202, "{plain:?}");
@@ -75,7 +76,7 @@ async fn a_reading_is_a_row_whichever_way_it_came() {
         mqtt(&pipeline, "311", "by-mqtt311", br#"{"temperature":21.5}"#);
         mqtt(&pipeline, "5", "by-mqtt5", br#"{"temperature":21.5}"#);
         let (url, seed) = (pipeline.stack.env("NATS_URL"), pipeline.stack.env("NATS_NKEY_SEED_FILE"));
-        let done = python::run(NATS, &[&url, &seed, "raw.local.by-nats"], br#"{"temperature":21.5}"#);
+        let done = python::run(NATS, &[url, seed, "raw.local.by-nats"], br#"{"temperature":21.5}"#);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     });
 
@@ -104,7 +105,7 @@ async fn a_reading_is_a_row_whichever_way_it_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_without_a_time_is_one_row() {
-    let mut pipeline = Pipeline::start(super::options("retry")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
     for _ in 0..3 {
         let headers = [("Idempotency-Key", "once")];
         let answer = pipeline.http.post("/things/kitchen/readings", &headers, br#"{"temperature":21.5}"#).unwrap();

@@ -12,10 +12,3 @@ mod outages;
 mod roads;
 mod standing;
 mod storage;
-
-use telltale_cli::stack::StackOptions;
-
-/// A stack of its own for a test of that name: free ports, a folder of its own, site `local`.
-fn options(name: &str) -> StackOptions {
-    StackOptions::for_test(name)
-}

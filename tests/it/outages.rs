@@ -1,5 +1,6 @@
 //! What is away comes back, and nobody is punished for it.
 use std::time::Duration;
+use telltale_cli::stack::StackOptions;
 use telltale_tests::{
     load::{self, Load},
     pipeline::Pipeline,
@@ -20,7 +21,7 @@ const LONGER_THAN_ALL_ATTEMPTS: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_quarantines_nothing() {
-    let mut pipeline = Pipeline::start(super::options("outage")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
     tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(0, 500), 8));
     pipeline.until("select count(*) from readings", 500, Duration::from_secs(20)).await;
 
@@ -32,7 +33,8 @@ async fn a_database_that_is_away_quarantines_nothing() {
         tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(sent, sent + 100), 8));
         sent += 100;
     }
-    let (_, body) = pipeline.health("store", "/readyz?verbose");
+    let (status, body) = pipeline.health("store").get("/readyz?verbose").unwrap();
+    assert_eq!(status, 503, "{body}");
     assert!(body.contains("postgres"), "store says what it waits for: {body}");
     pipeline.stack.start_one("postgres").await.unwrap();
 
@@ -42,27 +44,27 @@ async fn a_database_that_is_away_quarantines_nothing() {
     assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(0), "{status}");
 }
 
+/// Readings that a copy has taken through.
+fn handled(pipeline: &Pipeline, name: &str) -> f64 {
+    pipeline.metric(name, "telltale_messages_processed_total")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_copies_share_the_work_and_one_that_is_killed_loses_none() {
-    let mut pipeline = Pipeline::start(super::options("copies")).await;
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
     let copy = pipeline.stack.start_copy("validate").await.unwrap();
-    let before = [pipeline.handled("validate"), pipeline.handled(&copy)];
+    let before = [handled(&pipeline, "validate"), handled(&pipeline, &copy)];
 
     tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(0, 20_000), 24));
     pipeline.until("select count(*) from readings", 20_000, Duration::from_secs(60)).await;
-    let shares = [pipeline.handled("validate") - before[0], pipeline.handled(&copy) - before[1]];
+    let shares = [handled(&pipeline, "validate") - before[0], handled(&pipeline, &copy) - before[1]];
     assert!(shares.iter().all(|share| *share >= 5_000.0), "each handles at least a quarter: {shares:?}");
 
-    let killer = async {
-        pipeline.stack.kill(&copy).unwrap();
-    };
-    tokio::join!(
-        async {
-            let client = pipeline.http.clone();
-            tokio::task::spawn_blocking(move || load::over_http(&client, &loads(20_000, 25_000), 24)).await.unwrap();
-        },
-        killer
-    );
+    let client = pipeline.http.clone();
+    let more = tokio::task::spawn_blocking(move || load::over_http(&client, &loads(20_000, 25_000), 24));
+    pipeline.at_least("select count(*) from readings", 20_500, Duration::from_secs(60)).await;
+    pipeline.stack.kill(&copy).unwrap();
+    more.await.unwrap();
     pipeline.until("select count(*) from readings", 25_000, Duration::from_secs(90)).await;
     pipeline.at_rest(Duration::from_secs(60)).await;
 }
