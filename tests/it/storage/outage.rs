@@ -19,10 +19,14 @@ async fn insist(store: &Store, batch: &[Delivery<Storable>]) -> u32 {
     let mut outages = 0;
     loop {
         match store.handle_batch(batch).await {
-            Ok(verdicts) => {
-                assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
-                return outages;
-            }
+            Ok(verdicts) if verdicts.iter().all(Result::is_ok) => return outages,
+            Ok(verdicts) => assert!(
+                verdicts
+                    .iter()
+                    .filter_map(|verdict| verdict.as_ref().err())
+                    .all(telltale_runtime::Failure::is_outage),
+                "{verdicts:?}"
+            ),
             Err(failure) => assert!(failure.is_outage() && Instant::now() < deadline, "{failure:?}"),
         }
         outages += 1;

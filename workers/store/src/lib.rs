@@ -95,13 +95,29 @@ impl BatchWorker for Store {
         let begun = Instant::now();
         let settled = self.storage.settle(inputs).await;
         if let Some(watch) = &self.watch {
-            watch.saw(settled.as_ref().err());
+            watch.saw(
+                settled
+                    .as_ref()
+                    .map_or_else(Some, |settled| settled.trouble.as_ref()),
+            );
         }
-        // Whoever gives all of them again loses nothing: what was committed is found.
         let settled = settled.or_outage()?;
         self.metrics.settled(inputs, &settled, begun.elapsed());
+        if settled.held.len() == inputs.len()
+            && let Some(trouble) = settled.trouble
+        {
+            return Err(Failure::outage(trouble));
+        }
         let mut verdicts: Vec<Verdict<Nothing>> = inputs.iter().map(|_| Ok(Emit::none())).collect();
-        for (index, failure) in settled.refused {
+        let why = settled.trouble.map_or_else(
+            || "the batch took too long, the rest follows".to_owned(),
+            |it| it.to_text(),
+        );
+        let held = settled
+            .held
+            .into_iter()
+            .map(|index| (index, Failure::outage(anyhow::anyhow!("{why}"))));
+        for (index, failure) in settled.refused.into_iter().chain(held) {
             if let Some(verdict) = verdicts.get_mut(index) {
                 *verdict = Err(failure);
             }

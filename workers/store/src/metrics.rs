@@ -2,6 +2,7 @@
 use crate::Storable;
 use crate::settle::Settled;
 use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
+use std::collections::HashSet;
 use std::time::Duration;
 use telltale_runtime::Delivery;
 use telltale_schemas::Timestamp;
@@ -72,9 +73,11 @@ impl Metrics {
             self.rows.with_label_values(&[outcome]).inc_by(count);
         }
         let now = Timestamp::now();
-        for delivery in inputs {
-            if let (Storable::Observation(_), Some(received)) = (&delivery.data, delivery.cause.recordedtime)
-            {
+        let refused = settled.refused.iter().map(|(index, _)| *index);
+        let without: HashSet<usize> = settled.held.iter().copied().chain(refused).collect();
+        for (index, delivery) in inputs.iter().enumerate() {
+            let is_row = matches!(delivery.data, Storable::Observation(_)) && !without.contains(&index);
+            if let Some(received) = delivery.cause.recordedtime.filter(|_| is_row) {
                 self.ingest_to_row
                     .observe((now.as_micros() - received.as_micros()).max(0) as f64 / 1e6);
             }

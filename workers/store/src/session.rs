@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config, NoTls, config::SslMode};
 
 /// Nothing a session sends may take longer: then the database counts as away.
-pub(crate) const ANSWER: Duration = Duration::from_secs(45);
+pub(crate) const ANSWER: Duration = Duration::from_secs(25);
 /// Days whose partitions are made in one transaction; each locks some eight things.
 const DAYS_AT_ONCE: usize = 50;
 /// A week and a day back, as a reading may be late by default, and two days ahead.
@@ -38,7 +38,7 @@ pub(crate) fn config(url: &str) -> anyhow::Result<Config> {
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3)
         .options(format!(
-            "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s \
+            "-c statement_timeout=20s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s \
              -c timezone=UTC -c temp_buffers=64MB -c jit=off {given}"
         ));
     Ok(config)
@@ -108,7 +108,6 @@ impl Session {
             self.client.query(&self.statements.days, &[&some]).await?;
             self.known.days.extend(some.iter().copied());
         }
-        // Some 40 000 days can be known at most.
         Ok(())
     }
 

@@ -24,11 +24,15 @@ impl Storage {
         }
     }
 
+    /// Fails where there is no connection to begin with.
     pub(crate) async fn settle(&self, inputs: &[Delivery<Storable>]) -> Result<Settled, Trouble> {
         let mut slot = self.session.lock().await;
         let mut session = self.take(&mut slot).await?;
-        let settled = settle(&mut session, inputs).await?;
-        *slot = Some(session);
+        let settled = settle(&mut session, inputs).await;
+        // After trouble a new connection tells more than the old one: a standby, for one, stays one.
+        if settled.trouble.is_none() {
+            *slot = Some(session);
+        }
         Ok(settled)
     }
 
