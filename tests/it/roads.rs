@@ -1,6 +1,6 @@
 //! Streams, durables, rights and publishing against a real nats-server.
 #![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
-mod broker;
+pub(crate) mod broker;
 mod membrane;
 mod provisioning;
 mod publishing;

@@ -24,25 +24,25 @@ use telltale_nats::{
 use tokio::{sync::mpsc, time::Instant};
 
 /// How long anything here may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) struct Broker {
+pub(crate) struct Broker {
     process: Child,
     port: u16,
     dir: PathBuf,
     identities: BTreeMap<String, Identity>,
-    pub(super) site: Name,
+    pub(crate) site: Name,
 }
 
 /// A connection, and what the server refuses it.
-pub(super) struct Connection {
-    pub(super) client: Client,
-    pub(super) denied: mpsc::UnboundedReceiver<String>,
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) denied: mpsc::UnboundedReceiver<String>,
 }
 
 impl Broker {
     /// With no stream, no bucket, and the operator alone let in.
-    pub(super) async fn bare() -> Self {
+    pub(crate) async fn bare() -> Self {
         let dir = scratch("roads").unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap()
@@ -75,7 +75,7 @@ impl Broker {
     }
 
     /// With all streams and buckets, and these workers admitted.
-    pub(super) async fn with(manifests: &[Manifest]) -> Self {
+    pub(crate) async fn with(manifests: &[Manifest]) -> Self {
         let mut broker = Self::bare().await;
         broker.admit(manifests);
         broker.reload().await;
@@ -83,7 +83,16 @@ impl Broker {
         broker
     }
 
-    pub(super) async fn provision(&self, topology: &Topology, manifests: &[Manifest]) -> provision::Applied {
+    /// What a process of that name identifies by.
+    pub(crate) fn seed(&self, user: &str) -> &str {
+        &self.identities[user].seed
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) async fn provision(&self, topology: &Topology, manifests: &[Manifest]) -> provision::Applied {
         let js = self.context().await;
         let plan = provision::plan(&js, topology, manifests, &provision::Options::default())
             .await
@@ -92,19 +101,19 @@ impl Broker {
     }
 
     /// Writes the users' file anew, keeping the keys of those who were in it.
-    pub(super) fn admit(&mut self, manifests: &[Manifest]) {
+    pub(crate) fn admit(&mut self, manifests: &[Manifest]) {
         write_users(&self.dir, &mut self.identities, &self.site, manifests);
     }
 
     /// Makes the server read its users again; returns when all of them are let in.
-    pub(super) async fn reload(&self) {
+    pub(crate) async fn reload(&self) {
         self.signal(Signal::HUP);
         for user in self.identities.keys() {
             self.connect(user).await;
         }
     }
 
-    pub(super) async fn connect(&self, user: &str) -> Connection {
+    pub(crate) async fn connect(&self, user: &str) -> Connection {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.connect_once(user).await {
@@ -115,7 +124,7 @@ impl Broker {
         }
     }
 
-    pub(super) async fn connect_once(&self, user: &str) -> Result<Connection, ConnectError> {
+    pub(crate) async fn connect_once(&self, user: &str) -> Result<Connection, ConnectError> {
         let (refused, denied) = mpsc::unbounded_channel();
         let access = Access {
             url: format!("nats://127.0.0.1:{}", self.port),
@@ -133,11 +142,11 @@ impl Broker {
     }
 
     /// The operator's view.
-    pub(super) async fn context(&self) -> jetstream::Context {
+    pub(crate) async fn context(&self) -> jetstream::Context {
         client::context(self.connect(rights::OPERATOR).await.client)
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id())
             .ok()
             .and_then(Pid::from_raw)
@@ -146,13 +155,13 @@ impl Broker {
     }
 
     /// Kills it, as `kill -9` does.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Starts it again after [`Broker::end`], with what it had stored.
-    pub(super) async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.process = spawn(&self.dir);
         self.connect(rights::OPERATOR).await;
     }

@@ -1,0 +1,266 @@
+//! A broker, a bridge beside it as a process of its own, and three devices.
+use crate::roads::broker::{Broker, PATIENCE};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+use telltale_bridge::credential::{BUCKET, Credential, new_token};
+use telltale_cli::stack::scratch;
+use telltale_nats::{
+    Name,
+    async_nats::jetstream::{self, message::StreamMessage},
+    seal,
+};
+use tokio::time::Instant;
+
+pub(super) struct Site {
+    pub(super) broker: Broker,
+    pub(super) key: seal::Key,
+    /// Tokens of the device `lamp`, which covers itself, and of `gateway`, which covers all.
+    pub(super) lamp: String,
+    pub(super) gateway: String,
+    http: u16,
+    mqtt: u16,
+    process: Child,
+    dir: PathBuf,
+}
+
+/// What the bridge answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: serde_json::Value,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+impl Site {
+    pub(super) async fn start() -> Self {
+        let broker = Broker::with(&[]).await;
+        let dir = scratch("bridging").unwrap();
+        let key = seal::Key::generate();
+        fs::write(dir.join("seal"), key.to_hex()).unwrap();
+        fs::write(dir.join("bridge.nk"), broker.seed("bridge")).unwrap();
+        let (lamp, _, lamp_credential) = new_token("lamp");
+        let (gateway, _, credential) = new_token("gateway");
+        let gateway_credential = Credential {
+            things: vec!["*".into()],
+            gateway: true,
+            backfill: true,
+            ..credential
+        };
+        let (http, mqtt) = (free_port(), free_port());
+        let process = spawn(&dir, &broker, http, mqtt);
+        let site = Self {
+            broker,
+            key,
+            lamp,
+            gateway,
+            http,
+            mqtt,
+            process,
+            dir,
+        };
+        for credential in [lamp_credential, gateway_credential] {
+            site.put(&credential).await;
+        }
+        site.ready().await;
+        site
+    }
+
+    /// Puts a credential into its bucket; its revision.
+    pub(super) async fn put(&self, credential: &Credential) -> u64 {
+        let bucket = self.broker.context().await.get_key_value(BUCKET).await.unwrap();
+        let name = Name::new(&*credential.device).unwrap();
+        let value = serde_json::to_vec(credential).unwrap();
+        bucket.put(name.token(), value.into()).await.unwrap()
+    }
+
+    pub(super) async fn revoke(&self, device: &str) {
+        let bucket = self.broker.context().await.get_key_value(BUCKET).await.unwrap();
+        bucket.delete(Name::new(device).unwrap().token()).await.unwrap();
+    }
+
+    async fn ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.try_get("/readyz").await.is_none_or(|status| status != 200) {
+            assert!(Instant::now() < deadline, "the bridge is not ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The status, if anybody answers.
+    pub(super) async fn try_get(&self, path: &str) -> Option<u16> {
+        let url = self.url(path);
+        let get = move || {
+            agent()
+                .get(&url)
+                .call()
+                .ok()
+                .map(|response| response.status().as_u16())
+        };
+        tokio::task::spawn_blocking(get).await.unwrap()
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    pub(super) fn mqtt(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::LOCALHOST, self.mqtt)
+    }
+
+    pub(super) fn http(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::LOCALHOST, self.http)
+    }
+
+    /// Sends with the token of a device and more headers.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let mut request = agent().post(self.url(path));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.into();
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut response = request.send(&body[..]).unwrap();
+            let headers = response
+                .headers()
+                .iter()
+                .map(|(name, value)| {
+                    (
+                        name.to_string(),
+                        String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                    )
+                })
+                .collect();
+            let text = response.body_mut().read_to_string().unwrap();
+            let body = serde_json::from_str(&text).unwrap_or_default();
+            Answer {
+                status: response.status().as_u16(),
+                headers,
+                body,
+            }
+        });
+        sent.await.unwrap()
+    }
+
+    pub(super) async fn stream(&self, name: &str) -> jetstream::stream::Stream {
+        self.broker.context().await.get_stream(name).await.unwrap()
+    }
+
+    /// How many messages a stream holds.
+    pub(super) async fn count(&self, stream: &str) -> u64 {
+        self.stream(stream).await.get_info().await.unwrap().state.messages
+    }
+
+    pub(super) async fn message(&self, stream: &str, sequence: u64) -> StreamMessage {
+        self.stream(stream).await.get_raw_message(sequence).await.unwrap()
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// How the bridge ended.
+    pub(super) async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the bridge does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            eprintln!("the bridge said:\n{log}");
+        }
+        // It may have ended already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .build();
+    ureq::Agent::new_with_config(config)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn spawn(dir: &Path, broker: &Broker, http: u16, mqtt: u16) -> Child {
+    Command::new(program())
+        .env_clear()
+        .env("TELLTALE_SITE", broker.site.plain())
+        .env("TELLTALE_NATS_URL", broker.url())
+        .env("TELLTALE_NATS_SEED_FILE", dir.join("bridge.nk"))
+        .env("TELLTALE_HEALTH_LISTEN", "127.0.0.1:0")
+        .env("TELLTALE_HTTP_LISTEN", format!("127.0.0.1:{http}"))
+        .env("TELLTALE_MQTT_LISTEN", format!("127.0.0.1:{mqtt}"))
+        .env("TELLTALE_SEAL_KEY_FILE", dir.join("seal"))
+        .env("TELLTALE_LOG", "info,telltale_bridge=debug")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.join("log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// The bridge, built by the profile of this test.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        let folder = own.parent().unwrap().parent().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "telltale-bridge", "--target-dir"]);
+        cargo
+            .arg(folder.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "the bridge is built");
+        folder.join("telltale-bridge")
+    })
+}
