@@ -42,5 +42,7 @@ pub(crate) fn may_be_cloudevent(content_type: Option<&str>, payload: &[u8]) -> b
         content_type.is_some_and(|text| essence(text).eq_ignore_ascii_case("application/cloudevents+json"));
     let is_object = || payload.trim_ascii_start().starts_with(b"{");
     is_named
-        || (is_silent(content_type) && is_object() && payload.windows(WORD.len()).any(|window| window == WORD))
+        || (is_silent(content_type)
+            && is_object()
+            && payload.windows(WORD.len()).any(|window| window == WORD))
 }

@@ -2,14 +2,20 @@
 use super::{device::Device, site::Site};
 use rmqtt_codec::v5;
 use std::time::Duration;
-use telltale_nats::{async_nats::jetstream::message::StreamMessage, header, seal};
+use telltale_nats::{
+    async_nats::{HeaderValue, jetstream::message::StreamMessage},
+    header, seal,
+};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const OWN: &str = "/things/lamp/readings";
 
+/// Path, token, headers, body, and the status of the answer.
+type Case<'a> = (&'a str, Option<&'a str>, &'a [(&'a str, &'a str)], &'a [u8], u16);
+
 fn value<'a>(message: &'a StreamMessage, name: &str) -> Option<&'a str> {
-    message.headers.get(name).map(|value| value.as_str())
+    message.headers.get(name).map(HeaderValue::as_str)
 }
 
 #[tokio::test]
@@ -76,7 +82,7 @@ async fn what_http_refuses_has_its_status_and_leaves_nothing() {
     let lamp = Some(site.lamp.as_str());
     let big = vec![b' '; 256 * 1024 + 1];
     let wrong = format!("{}x", site.lamp);
-    let cases: Vec<(&str, Option<&str>, &[(&str, &str)], &[u8], u16)> = vec![
+    let cases: [Case<'_>; 16] = [
         (OWN, None, &[JSON], b"{}", 401),
         (OWN, Some(&wrong), &[JSON], b"{}", 401),
         (OWN, Some("nobody.secret"), &[JSON], b"{}", 401),
@@ -87,13 +93,7 @@ async fn what_http_refuses_has_its_status_and_leaves_nothing() {
         ("/things/%FF/readings", lamp, &[JSON], b"{}", 404),
         ("/things/lamp", lamp, &[JSON], b"{}", 404),
         (OWN, lamp, &[JSON], &big, 413),
-        (
-            "/things/lamp/events/on",
-            lamp,
-            &[JSON],
-            &big[..16 * 1024 + 1],
-            413,
-        ),
+        ("/things/lamp/events/on", lamp, &[JSON], &big[..=16 * 1024], 413),
         (OWN, lamp, &[("content-type", "text/html")], b"{}", 415),
         (OWN, lamp, &[JSON, ("content-encoding", "gzip")], b"{}", 415),
         (OWN, lamp, &[JSON, ("idempotency-key", "a b")], b"{}", 400),
