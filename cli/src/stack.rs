@@ -1,6 +1,7 @@
 //! A whole Telltale on one machine: servers, database, roads, workers and bridge. `telltale up` runs one in front
 //! of you; a test runs one of its own.
 mod build;
+mod device;
 mod extension;
 mod layout;
 mod options;

@@ -181,7 +181,7 @@ impl Up {
         eprintln!("stopping; again Ctrl-C ends it at once");
         tokio::select! {
             () = stack.shutdown() => eprintln!("stopped"),
-            _ = asked.end() => stack.supervisor().end(),
+            _ = asked.interrupt.recv() => stack.supervisor().end(),
         }
         // The socket goes with the stack: who connects afterwards is to hear that nobody is there.
         std::fs::remove_file(layout.socket()).context("remove the control socket")?;

@@ -1,6 +1,7 @@
 //! Starting a stack: build, servers, database, roads, processes; each step said.
 use super::{
     Extension, Layout, Stack, StackOptions, build,
+    device::Device,
     ports::Memory,
     processes::{BRIDGE, WORKERS},
     roads,
@@ -14,10 +15,15 @@ use crate::{
 };
 use anyhow::Context as _;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
-use telltale_nats::{Name, manifest::Manifest};
+use telltale_nats::{Name, async_nats, manifest::Manifest};
 
 /// How long a process may take to serve, on a machine that may be busy compiling.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Whose credential is in `BRIDGE_TOKEN`.
+const GATEWAY: &str = "gateway";
+/// Whose credential is in `MQTT_USER` and `MQTT_PASSWORD`.
+const SIMULATOR_DEVICE: &str = "simulator";
 
 impl Stack {
     /// Starts everything that the options ask for, and returns when it serves.
@@ -52,9 +58,9 @@ impl Stack {
         stack.build().await?;
         let secrets = Secrets::load_or_make(&stack.layout)?;
         stack.start_servers(&secrets).await?;
-        stack.lay_roads().await?;
+        let client = stack.lay_roads().await?;
         if stack.options.workers {
-            stack.start_processes().await?;
+            stack.start_processes(&client).await?;
         }
         stack
             .ports
@@ -185,7 +191,7 @@ impl Stack {
     }
 
     /// Streams, buckets, durables.
-    async fn lay_roads(&mut self) -> anyhow::Result<()> {
+    async fn lay_roads(&mut self) -> anyhow::Result<async_nats::Client> {
         let client = roads::operator(&self.layout, self.env("NATS_URL")).await?;
         let done = roads::provision(&client, &self.site, &self.manifests()?)
             .await
@@ -194,18 +200,25 @@ impl Stack {
             "streams and durables: {} new, {} changed, {} as they were",
             done.created, done.changed, done.kept
         ));
-        Ok(())
+        Ok(client)
     }
 
-    async fn start_processes(&mut self) -> anyhow::Result<()> {
+    async fn start_processes(&mut self, client: &async_nats::Client) -> anyhow::Result<()> {
         let http = self
             .ports
             .choose("bridge", self.options.ports.bridge, "--bridge-port")?;
         let mqtt = self
             .ports
             .choose("mqtt", self.options.ports.mqtt, "--mqtt-port")?;
+        let gateway = Device::load_or_make(&self.layout, GATEWAY)?;
+        let simulator = Device::load_or_make(&self.layout, SIMULATOR_DEVICE)?;
+        gateway.register(client).await?;
+        simulator.register(client).await?;
         self.set("BRIDGE_URL", format!("http://127.0.0.1:{http}"));
+        self.set("BRIDGE_TOKEN", gateway.token);
         self.set("MQTT_URL", format!("mqtt://127.0.0.1:{mqtt}"));
+        self.set("MQTT_USER", SIMULATOR_DEVICE);
+        self.set("MQTT_PASSWORD", simulator.secret);
         let programs = self.programs.clone().context("no programs were built")?;
         let names: Vec<&str> = WORKERS.into_iter().chain([BRIDGE]).collect();
         for name in &names {
