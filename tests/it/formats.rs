@@ -47,9 +47,14 @@ for line in sys.stdin:
 async fn other_languages_read_our_cloudevents_and_our_senml() {
     use tokio::io::AsyncBufReadExt as _;
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let (url, seed) = (pipeline.stack.env("NATS_URL"), pipeline.stack.env("NATS_NKEY_SEED_FILE"));
-    let kinds = ["reading", "observation", "event", "registration", "quarantine"].map(|k| format!("telltale.{k}.v1"));
-    let command = tokio::task::block_in_place(|| python::command(CLOUDEVENTS, &[url, seed, &kinds.join(",")]));
+    let (url, seed) = (
+        pipeline.stack.env("NATS_URL"),
+        pipeline.stack.env("NATS_NKEY_SEED_FILE"),
+    );
+    let kinds =
+        ["reading", "observation", "event", "registration", "quarantine"].map(|k| format!("telltale.{k}.v1"));
+    let command =
+        tokio::task::block_in_place(|| python::command(CLOUDEVENTS, &[url, seed, &kinds.join(",")]));
     let mut peer = tokio::process::Command::from(command)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -61,20 +66,46 @@ async fn other_languages_read_our_cloudevents_and_our_senml() {
 
     let entry = pipeline.stack.dir().join("t.json");
     std::fs::write(&entry, r#"{"thing":"t","annotation":{"foi":"urn:road:A8:km42"}}"#).unwrap();
-    assert!(pipeline.telltale(&["thing", "put", entry.to_str().unwrap()]).await.status.success());
+    assert!(
+        pipeline
+            .telltale(&["thing", "put", entry.to_str().unwrap()])
+            .await
+            .status
+            .success()
+    );
     let post = |path: &str, body: &[u8]| pipeline.http.post(path, &[], body).unwrap().status;
-    assert_eq!(post("/things/t/readings", br#"{"temperature":21.5,"ok":true,"text":"x"}"#), 202);
+    assert_eq!(
+        post(
+            "/things/t/readings",
+            br#"{"temperature":21.5,"ok":true,"text":"x"}"#
+        ),
+        202
+    );
     assert_eq!(post("/things/t/readings", b"{"), 202);
     assert_eq!(post("/things/t/events/button_pressed", br#"{"by":"hand"}"#), 202);
-    let seen = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await.unwrap().unwrap();
+    let seen = tokio::time::timeout(Duration::from_secs(30), lines.next_line())
+        .await
+        .unwrap()
+        .unwrap();
     if seen.is_none() {
         let output = peer.wait_with_output().await.unwrap();
         panic!("the peer gave up: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    pipeline.until("select count(*) from readings", 3, Duration::from_secs(10)).await;
+    pipeline
+        .until("select count(*) from readings", 3, Duration::from_secs(10))
+        .await;
     let tap = tokio::process::Command::new(telltale_tests::pipeline::binary("telltale"))
-        .args(["tap", "annotated.>", "--as", "senml", "--limit", "1", "--from", "start"])
+        .args([
+            "tap",
+            "annotated.>",
+            "--as",
+            "senml",
+            "--limit",
+            "1",
+            "--from",
+            "start",
+        ])
         .current_dir(pipeline.stack.dir())
         .output()
         .await

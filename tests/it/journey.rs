@@ -41,9 +41,24 @@ asyncio.run(main())
 fn mqtt(pipeline: &Pipeline, version: &str, thing: &str, payload: &[u8]) {
     let url = pipeline.stack.env("MQTT_URL");
     let (host, port) = url.trim_start_matches("mqtt://").split_once(':').unwrap();
-    let (user, password) = (pipeline.stack.env("MQTT_USER"), pipeline.stack.env("MQTT_PASSWORD"));
+    let (user, password) = (
+        pipeline.stack.env("MQTT_USER"),
+        pipeline.stack.env("MQTT_PASSWORD"),
+    );
     let topic = format!("things/{thing}/readings");
-    let done = python::run(PAHO, &[host, port.trim_end_matches('/'), user, password, version, &topic, "k1"], payload);
+    let done = python::run(
+        PAHO,
+        &[
+            host,
+            port.trim_end_matches('/'),
+            user,
+            password,
+            version,
+            &topic,
+            "k1",
+        ],
+        payload,
+    );
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
@@ -51,7 +66,10 @@ fn mqtt(pipeline: &Pipeline, version: &str, thing: &str, payload: &[u8]) {
 async fn a_reading_is_a_row_whichever_way_it_came() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
 
-    let plain = pipeline.http.post("/things/by-http/readings", &[], br#"{"temperature":21.5}"#).unwrap();
+    let plain = pipeline
+        .http
+        .post("/things/by-http/readings", &[], br#"{"temperature":21.5}"#)
+        .unwrap();
     assert_eq!(plain.status, 202, "{plain:?}");
     let id = plain.body["id"].as_str().unwrap().to_owned();
 
@@ -75,12 +93,25 @@ async fn a_reading_is_a_row_whichever_way_it_came() {
     tokio::task::block_in_place(|| {
         mqtt(&pipeline, "311", "by-mqtt311", br#"{"temperature":21.5}"#);
         mqtt(&pipeline, "5", "by-mqtt5", br#"{"temperature":21.5}"#);
-        let (url, seed) = (pipeline.stack.env("NATS_URL"), pipeline.stack.env("NATS_NKEY_SEED_FILE"));
-        let done = python::run(NATS, &[url, seed, "raw.local.by-nats"], br#"{"temperature":21.5}"#);
+        let (url, seed) = (
+            pipeline.stack.env("NATS_URL"),
+            pipeline.stack.env("NATS_NKEY_SEED_FILE"),
+        );
+        let done = python::run(
+            NATS,
+            &[url, seed, "raw.local.by-nats"],
+            br#"{"temperature":21.5}"#,
+        );
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     });
 
-    pipeline.until("select count(*) from readings where name = 'temperature' and value = 21.5", 6, SOON).await;
+    pipeline
+        .until(
+            "select count(*) from readings where name = 'temperature' and value = 21.5",
+            6,
+            SOON,
+        )
+        .await;
     let rows = pipeline
         .rows("select thing, name, value, protocol, publisher from readings order by thing, name")
         .await;
@@ -96,9 +127,13 @@ async fn a_reading_is_a_row_whichever_way_it_came() {
             "by-senml|temperature|21.5|http|gateway",
         ]
     );
-    let found = pipeline.rows("select message_id from readings where thing = 'by-http'").await;
+    let found = pipeline
+        .rows("select message_id from readings where thing = 'by-http'")
+        .await;
     assert_eq!(found, [id], "the id that the device was told is the row's");
-    let found = pipeline.rows("select message_id from readings where thing = 'by-mqtt5'").await;
+    let found = pipeline
+        .rows("select message_id from readings where thing = 'by-mqtt5'")
+        .await;
     assert_eq!(found, ["by-mqtt5:k1"], "the publisher's key is the row's");
     pipeline.at_rest(SOON).await;
 }
@@ -108,8 +143,14 @@ async fn a_retry_without_a_time_is_one_row() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
     for _ in 0..3 {
         let headers = [("Idempotency-Key", "once")];
-        let answer = pipeline.http.post("/things/kitchen/readings", &headers, br#"{"temperature":21.5}"#).unwrap();
-        assert_eq!((answer.status, answer.body["id"].as_str()), (202, Some("kitchen:once")));
+        let answer = pipeline
+            .http
+            .post("/things/kitchen/readings", &headers, br#"{"temperature":21.5}"#)
+            .unwrap();
+        assert_eq!(
+            (answer.status, answer.body["id"].as_str()),
+            (202, Some("kitchen:once"))
+        );
     }
     let status = pipeline.at_rest(SOON).await;
     assert_eq!(pipeline.count("select count(*) from readings").await, Some(1));

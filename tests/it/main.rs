@@ -1,4 +1,5 @@
 //! End to end and against real servers: nats-server and PostgreSQL, one set for each test or module.
+#![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
 mod air_quality;
 mod bad_ways;
 mod bridging;

@@ -23,7 +23,9 @@ const LONGER_THAN_ALL_ATTEMPTS: Duration = Duration::from_secs(15);
 async fn a_database_that_is_away_quarantines_nothing() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
     tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(0, 500), 8));
-    pipeline.until("select count(*) from readings", 500, Duration::from_secs(20)).await;
+    pipeline
+        .until("select count(*) from readings", 500, Duration::from_secs(20))
+        .await;
 
     pipeline.stack.stop_one("postgres").await.unwrap();
     let away = tokio::time::Instant::now();
@@ -39,9 +41,15 @@ async fn a_database_that_is_away_quarantines_nothing() {
     pipeline.stack.start_one("postgres").await.unwrap();
 
     let sent = i64::try_from(sent).unwrap();
-    pipeline.until("select count(*) from readings", sent, Duration::from_secs(60)).await;
+    pipeline
+        .until("select count(*) from readings", sent, Duration::from_secs(60))
+        .await;
     let status = pipeline.at_rest(Duration::from_secs(30)).await;
-    assert_eq!(pipeline.count("select count(*) from quarantine").await, Some(0), "{status}");
+    assert_eq!(
+        pipeline.count("select count(*) from quarantine").await,
+        Some(0),
+        "{status}"
+    );
 }
 
 /// Readings that a copy has taken through.
@@ -56,15 +64,27 @@ async fn two_copies_share_the_work_and_one_that_is_killed_loses_none() {
     let before = [handled(&pipeline, "validate"), handled(&pipeline, &copy)];
 
     tokio::task::block_in_place(|| load::over_http(&pipeline.http, &loads(0, 20_000), 24));
-    pipeline.until("select count(*) from readings", 20_000, Duration::from_secs(60)).await;
-    let shares = [handled(&pipeline, "validate") - before[0], handled(&pipeline, &copy) - before[1]];
-    assert!(shares.iter().all(|share| *share >= 5_000.0), "each handles at least a quarter: {shares:?}");
+    pipeline
+        .until("select count(*) from readings", 20_000, Duration::from_secs(60))
+        .await;
+    let shares = [
+        handled(&pipeline, "validate") - before[0],
+        handled(&pipeline, &copy) - before[1],
+    ];
+    assert!(
+        shares.iter().all(|share| *share >= 5_000.0),
+        "each handles at least a quarter: {shares:?}"
+    );
 
     let client = pipeline.http.clone();
     let more = tokio::task::spawn_blocking(move || load::over_http(&client, &loads(20_000, 25_000), 24));
-    pipeline.at_least("select count(*) from readings", 20_500, Duration::from_secs(60)).await;
+    pipeline
+        .at_least("select count(*) from readings", 20_500, Duration::from_secs(60))
+        .await;
     pipeline.stack.kill(&copy).unwrap();
     more.await.unwrap();
-    pipeline.until("select count(*) from readings", 25_000, Duration::from_secs(90)).await;
+    pipeline
+        .until("select count(*) from readings", 25_000, Duration::from_secs(90))
+        .await;
     pipeline.at_rest(Duration::from_secs(60)).await;
 }
