@@ -2,6 +2,7 @@
 //!
 //! A command is a clap struct with an async `run`, which finds its own context; data goes to stdout, talk to
 //! stderr, and the answer is an exit code.
+pub mod admit;
 pub mod courier;
 pub mod exit;
 pub mod interrupt;
@@ -9,21 +10,30 @@ pub mod names;
 pub mod new_worker;
 pub mod output;
 pub mod pool;
+pub mod programs;
 pub mod progress;
+pub mod provision;
 pub mod quarantine;
 pub mod reach;
 pub mod replay;
 pub mod send;
 pub mod simulate;
 pub mod sql;
+pub mod status;
 pub mod tap;
 pub mod thing;
+pub mod worker;
 
 use std::process::ExitCode;
 
 /// The commands that are not about the stack itself; `main` flattens them beside `up`, `down` and the rest.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    Status(status::Status),
+    Provision(provision::Provision),
+    Admit(admit::Admit),
+    #[command(subcommand)]
+    Worker(worker::Worker),
     #[command(subcommand)]
     Thing(thing::Thing),
     #[command(subcommand)]
@@ -40,6 +50,10 @@ impl Command {
     /// Carries it out. An error has been told to the user when this returns.
     pub async fn run(self) -> ExitCode {
         let done = match self {
+            Self::Status(command) => command.run().await,
+            Self::Provision(command) => command.run().await,
+            Self::Admit(command) => command.run().await,
+            Self::Worker(command) => command.run(),
             Self::Thing(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
             Self::Tap(command) => command.run().await,
