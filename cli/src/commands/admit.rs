@@ -41,7 +41,9 @@ impl Admit {
         let (manifest, command) = self.manifest()?;
         let name = manifest.name.clone();
         if WORKERS.contains(&name.as_str()) {
-            return Err(Refused::usage(format!("`{name}` is one of our own workers, it is in already")).into());
+            return Err(
+                Refused::usage(format!("`{name}` is one of our own workers, it is in already")).into(),
+            );
         }
         let ctx = Context::find()?;
         let views = views(&self.folder_of_views(&name))?;
@@ -109,7 +111,10 @@ async fn ours(ctx: &Context, layout: &Layout, extension: &Extension) -> anyhow::
     let nats = reach::nats(ctx).await?;
     roads::admit(layout, &ctx.site, &programs::built_in()?, extension)?;
     control::Client::connect(layout)
-        .context(Refused::precondition("the worker is written down, but no stack runs here").hint("`telltale up` lets it in"))?
+        .context(
+            Refused::precondition("the worker is written down, but no stack runs here")
+                .hint("`telltale up` lets it in"),
+        )?
         .ask(&Request::Reload)?;
     let plan = provision::plan(ctx, &nats, &programs::manifests(Some(layout))?).await?;
     provision::apply(&nats, &plan, false).await?;
@@ -128,7 +133,10 @@ async fn theirs(ctx: &Context, extension: &Extension) -> anyhow::Result<String> 
         permissions: rights::worker(&extension.manifest, &ctx.site),
     };
     let mut err = std::io::stderr().lock();
-    writeln!(err, "include this among the `users` of the server's account, and reload it:")?;
+    writeln!(
+        err,
+        "include this among the `users` of the server's account, and reload it:"
+    )?;
     writeln!(err, "{}", render_user(&user))?;
     drop(err);
     if ctx.get("NATS_URL").is_ok() {
@@ -151,7 +159,8 @@ fn views(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     for entry in std::fs::read_dir(folder).with_context(named)? {
         let path = entry.with_context(named)?.path();
         if path.extension().is_some_and(|extension| extension == "sql") {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read `{}`", path.display()))?;
+            let text =
+                std::fs::read_to_string(&path).with_context(|| format!("read `{}`", path.display()))?;
             files.push((path, text));
         }
     }
@@ -165,16 +174,30 @@ async fn create_views(ctx: &Context, name: &str, views: &[(PathBuf, String)]) ->
     // The name of a worker has no quote in it: letters, digits and hyphens.
     let schema = format!("\"{}\"", Name::new(name)?.token());
     let transaction = sql.transaction().await?;
-    let begin = format!("create schema if not exists {schema}; set local search_path = {schema}, public, telltale");
-    transaction.batch_execute(&begin).await.context("make the worker's schema")?;
+    let begin =
+        format!("create schema if not exists {schema}; set local search_path = {schema}, public, telltale");
+    transaction
+        .batch_execute(&begin)
+        .await
+        .context("make the worker's schema")?;
     for (path, text) in views {
-        transaction.batch_execute(text).await.with_context(|| format!("run `{}`", path.display()))?;
+        transaction
+            .batch_execute(text)
+            .await
+            .with_context(|| format!("run `{}`", path.display()))?;
     }
     let end = format!(
         "grant usage on schema {schema} to telltale_reader; grant select on all tables in schema {schema} to telltale_reader"
     );
-    transaction.batch_execute(&end).await.context("let readers see the views")?;
+    transaction
+        .batch_execute(&end)
+        .await
+        .context("let readers see the views")?;
     transaction.commit().await?;
-    writeln!(std::io::stderr().lock(), "{} files of SQL in schema {schema}", views.len())?;
+    writeln!(
+        std::io::stderr().lock(),
+        "{} files of SQL in schema {schema}",
+        views.len()
+    )?;
     Ok(())
 }

@@ -9,7 +9,11 @@ use telltale_nats::Manifest;
 fn beside_us() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find the running program")?;
     let folder = own.parent().context("find the folder of the running program")?;
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
     Ok(folder.to_owned())
 }
 
@@ -38,7 +42,11 @@ pub fn built_in() -> anyhow::Result<Vec<Manifest>> {
 
 /// The workers that were admitted here.
 pub fn admitted(layout: &Layout) -> anyhow::Result<Vec<Extension>> {
-    if layout.workers().is_dir() { Extension::load_all(layout) } else { Ok(Vec::new()) }
+    if layout.workers().is_dir() {
+        Extension::load_all(layout)
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 /// The stack's folder that a context was found in.
@@ -63,11 +71,16 @@ pub fn command(name: &str, layout: Option<&Layout>) -> anyhow::Result<Vec<String
     if let Some(program) = candidates.iter().chain(&built).find(|path| path.is_file()) {
         return Ok(vec![program.display().to_string()]);
     }
-    let known = WORKERS.iter().copied().chain(admitted.iter().map(Extension::name));
+    let known = WORKERS
+        .iter()
+        .copied()
+        .chain(admitted.iter().map(Extension::name));
     let refused = Refused::failed(format!("no worker `{name}`"));
     Err(match names::did_you_mean(name, known) {
         Some(hint) => refused.hint(hint),
-        None => refused.hint(format!("build it: `cargo build -p {name}`; or give the path of its program")),
+        None => refused.hint(format!(
+            "build it: `cargo build -p {name}`; or give the path of its program"
+        )),
     }
     .into())
 }

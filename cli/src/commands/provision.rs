@@ -49,8 +49,15 @@ impl Provision {
             return Ok(ExitCode::from(code));
         }
         let applied = apply(&nats, &plan, self.destroy).await?;
-        let Applied { created, changed, kept } = applied;
-        writeln!(std::io::stderr().lock(), "created {created}, changed {changed}, unchanged {kept}")?;
+        let Applied {
+            created,
+            changed,
+            kept,
+        } = applied;
+        writeln!(
+            std::io::stderr().lock(),
+            "created {created}, changed {changed}, unchanged {kept}"
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -65,11 +72,14 @@ pub async fn plan(ctx: &Context, nats: &Client, manifests: &[Manifest]) -> anyho
 /// Does it.
 pub async fn apply(nats: &Client, plan: &Plan, destroy: bool) -> anyhow::Result<Applied> {
     let js = client::context(nats.clone());
-    provision::apply(&js, plan, destroy).await.map_err(|error| match &error {
-        ApplyError::Destructive(_) => {
-            let refused = Refused::usage("that would destroy messages; nothing was changed");
-            anyhow::Error::new(error).context(refused.hint("`telltale provision --destroy` does it all the same"))
-        }
-        _ => anyhow::Error::new(error).context("change the broker"),
-    })
+    provision::apply(&js, plan, destroy)
+        .await
+        .map_err(|error| match &error {
+            ApplyError::Destructive(_) => {
+                let refused = Refused::usage("that would destroy messages; nothing was changed");
+                anyhow::Error::new(error)
+                    .context(refused.hint("`telltale provision --destroy` does it all the same"))
+            }
+            _ => anyhow::Error::new(error).context("change the broker"),
+        })
 }

@@ -63,10 +63,14 @@ impl Worker {
 
 fn list(ctx: &Context, output: &Output) -> anyhow::Result<ExitCode> {
     let layout = programs::layout(ctx.folder.as_deref());
-    let supervisor = layout.as_ref().and_then(|layout| control::Client::connect(layout).ok());
+    let supervisor = layout
+        .as_ref()
+        .and_then(|layout| control::Client::connect(layout).ok());
     let status = supervisor.map(|mut supervisor| supervisor.status()).transpose()?;
     let processes = status.map(|status| status.processes).unwrap_or_default();
-    let mut rows = output.rows(["worker", "kind", "inputs", "outputs", "phase", "pid", "restarts", "command"]);
+    let mut rows = output.rows([
+        "worker", "kind", "inputs", "outputs", "phase", "pid", "restarts", "command",
+    ]);
     let mut row = |name: &str, manifest: Option<&telltale_nats::Manifest>, kind: &str, command: &str| {
         let process = processes.iter().find(|process| process.name == name);
         let lanes = |lanes: Option<&Vec<telltale_nats::Lane>>| {
@@ -78,7 +82,9 @@ fn list(ctx: &Context, output: &Output) -> anyhow::Result<ExitCode> {
             kind.into(),
             lanes(manifest.map(|manifest| &manifest.inputs)),
             lanes(manifest.map(|manifest| &manifest.outputs)),
-            process.map(|process| format!("{:?}", process.phase).to_lowercase()).into(),
+            process
+                .map(|process| format!("{:?}", process.phase).to_lowercase())
+                .into(),
             process.and_then(|process| process.pid).into(),
             process.map(|process| process.restarts).into(),
             command.into(),
@@ -86,10 +92,25 @@ fn list(ctx: &Context, output: &Output) -> anyhow::Result<ExitCode> {
     };
     let manifests = programs::built_in().unwrap_or_default();
     for name in WORKERS {
-        row(name, manifests.iter().find(|manifest| manifest.name == name), "built-in", "")?;
+        row(
+            name,
+            manifests.iter().find(|manifest| manifest.name == name),
+            "built-in",
+            "",
+        )?;
     }
-    for extension in layout.as_ref().map(programs::admitted).transpose()?.unwrap_or_default() {
-        row(extension.name(), Some(&extension.manifest), "admitted", &extension.command.join(" "))?;
+    for extension in layout
+        .as_ref()
+        .map(programs::admitted)
+        .transpose()?
+        .unwrap_or_default()
+    {
+        row(
+            extension.name(),
+            Some(&extension.manifest),
+            "admitted",
+            &extension.command.join(" "),
+        )?;
     }
     rows.finish()?;
     Ok(ExitCode::SUCCESS)
@@ -104,7 +125,9 @@ fn test(
 ) -> anyhow::Result<ExitCode> {
     let layout = programs::layout(ctx.folder.as_deref());
     let command = programs::command(name, layout.as_ref())?;
-    let (program, own) = command.split_first().context("an admitted worker has a command")?;
+    let (program, own) = command
+        .split_first()
+        .context("an admitted worker has a command")?;
     let mut worker = Command::new(program);
     worker.args(own).arg("--offline").args(args);
     if let Some(things) = things {
@@ -112,12 +135,22 @@ fn test(
     }
     let Some(expect) = expect else {
         let status = worker.status().with_context(|| format!("run `{program}`"))?;
-        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) });
+        return Ok(if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(exit::FAILED)
+        });
     };
     let expected = std::fs::read_to_string(expect).with_context(|| format!("read `{}`", expect.display()))?;
-    let mut running = worker.stdout(Stdio::piped()).spawn().with_context(|| format!("run `{program}`"))?;
+    let mut running = worker
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run `{program}`"))?;
     let answers = running.stdout.take().context("its answers are piped")?;
-    let answers: Vec<String> = BufReader::new(answers).lines().collect::<Result<_, _>>().context("read its answers")?;
+    let answers: Vec<String> = BufReader::new(answers)
+        .lines()
+        .collect::<Result<_, _>>()
+        .context("read its answers")?;
     if !running.wait().context("wait for the worker")?.success() {
         return Err(Refused::failed(format!("`{program}` failed")).into());
     }
@@ -126,8 +159,17 @@ fn test(
     for line in &differences {
         writeln!(out, "{line}")?;
     }
-    writeln!(std::io::stderr().lock(), "{} answers, {} lines differ", answers.len(), differences.len())?;
-    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    writeln!(
+        std::io::stderr().lock(),
+        "{} answers, {} lines differ",
+        answers.len(),
+        differences.len()
+    )?;
+    Ok(if differences.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILED)
+    })
 }
 
 /// Line by line, as JSON: neither blanks nor the order of members count. `-` was expected, `+` came.
@@ -151,8 +193,15 @@ mod tests {
 
     #[test]
     fn answers_are_compared_as_json() {
-        let answers = ["{\"a\":1,\"b\":2}".to_owned(), "{\"c\":3}".to_owned(), "{}".to_owned()];
-        assert_eq!(differences("{\"b\": 2, \"a\": 1}\n\n{\"c\":3}\n{}\n", &answers), Vec::<String>::new());
+        let answers = [
+            "{\"a\":1,\"b\":2}".to_owned(),
+            "{\"c\":3}".to_owned(),
+            "{}".to_owned(),
+        ];
+        assert_eq!(
+            differences("{\"b\": 2, \"a\": 1}\n\n{\"c\":3}\n{}\n", &answers),
+            Vec::<String>::new()
+        );
         assert_eq!(
             differences("{\"a\":1,\"b\":2}\n{\"c\":4}\n", &answers),
             ["-2 {\"c\":4}", "+2 {\"c\":3}", "+3 {}"]
