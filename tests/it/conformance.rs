@@ -3,15 +3,12 @@ mod world;
 
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, time::Duration};
-use world::{World, eventually};
+use world::{Told, World, eventually};
 
 /// Both kinds of worker; the second one reads packs.
 const WORKERS: [&str; 2] = ["trial", "trial_batch"];
 
-fn things(
-    count: usize,
-    records: &[(&'static str, f64)],
-) -> Vec<(&'static str, String, Vec<(&'static str, f64)>)> {
+fn things(count: usize, records: &[(&'static str, f64)]) -> Vec<Told<'static>> {
     const THINGS: [&str; 7] = ["t0", "t1", "t2", "t3", "t4", "t5", "t6"];
     (0..count)
         .map(|n| (THINGS[n % THINGS.len()], n.to_string(), records.to_vec()))
@@ -324,4 +321,31 @@ async fn a_durable_that_is_deleted_and_made_again_is_bound_again() {
         (process.asked("/readyz").await.0 == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_turn_is_kept_alive() {
+    for worker in WORKERS {
+        let world = World::new(worker, 1).await;
+        let process = world.start(&[]);
+        // Several times as long as the broker waits for an acknowledgement.
+        let slow = if worker == "trial" { 40.0 } else { 5.0 };
+        world.give(things(1_000, &[("slow", slow)])).await;
+        let events = world.done(1_000).await;
+        world.drained().await;
+        assert!(
+            events.iter().all(|event| event["data"]["detail"]["attempt"] == 1),
+            "{worker}"
+        );
+        assert_eq!(world.count("REDO", "redo.>").await, 0);
+        assert_eq!(process.terminate().await.0, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_without_the_rights_is_told_which_and_the_process_ends_with_4() {
+    let world = World::new("trial", 30).await;
+    let mut process = world.start_without_rights();
+    assert_eq!(process.ended().await, Some(4));
+    assert!(world.log().contains("CONSUMER.INFO"), "the subject is named");
 }

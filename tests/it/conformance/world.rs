@@ -21,8 +21,11 @@ use telltale_nats::{
 use telltale_schemas::{Envelope, Observation, Reading, Record, Timestamp};
 
 /// Nothing here takes longer on a machine that works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const SITE: &str = "local";
+
+/// A reading: its thing, its key, and what its records tell the worker.
+pub(crate) type Told<'a> = (&'a str, String, Vec<(&'a str, f64)>);
 
 /// A nats-server, the identities in it, and a folder of its own.
 pub(crate) struct World {
@@ -32,7 +35,6 @@ pub(crate) struct World {
     server: Option<Child>,
     manifest: Manifest,
     binary: PathBuf,
-    operator: Identity,
     pub(crate) context: jetstream::Context,
     publisher: Publisher,
 }
@@ -110,7 +112,6 @@ impl World {
             server: Some(server),
             manifest,
             binary,
-            operator,
 
             context,
         };
@@ -129,6 +130,13 @@ impl World {
         provision::apply(&self.context, &plan, false)
             .await
             .expect("provisioned");
+    }
+
+    /// Starts a copy with an identity that may do nothing.
+    pub(crate) fn start_without_rights(&self) -> Process {
+        let seed = self.folder.join("nobody.nk");
+        let seed = seed.to_str().expect("a plain path");
+        self.start(&["--nats-seed-file", seed])
     }
 
     /// Starts a copy of the worker.
@@ -166,21 +174,20 @@ impl World {
             server.wait().expect("the broker is gone");
         }
         self.server = Some(serve(&self.program, &self.folder));
-        let access = Access {
-            url: format!("nats://127.0.0.1:{}", self.port),
-            seed: Some(self.operator.seed.clone()),
-            user: "operator".into(),
-        };
-        eventually("the broker", || async { client::connect(&access).await.ok() }).await;
+        // Our own connection is back, and the streams are recovered.
+        eventually("the broker", || async {
+            self.context.get_stream("EVENTS").await.ok()
+        })
+        .await;
     }
 
     /// Publishes readings as the stage before the worker would; each is what its records tell.
-    pub(crate) async fn give(&self, readings: Vec<(&str, String, Vec<(&str, f64)>)>) {
+    pub(crate) async fn give(&self, readings: Vec<Told<'_>>) {
         let group: Vec<_> = readings
             .into_iter()
             .map(|(thing, key, records)| self.reading(thing, &key, &records))
             .collect();
-        let group = if self.is_packed() { pack(group) } else { group };
+        let group = if self.is_packed() { pack(&group) } else { group };
         for outgoing in group.chunks(500) {
             for result in self.publisher.publish(outgoing.to_vec()).await {
                 result.expect("published");
@@ -400,7 +407,7 @@ impl Drop for Process {
 }
 
 /// Packs of three, so that a pack has siblings.
-fn pack(group: Vec<Outgoing>) -> Vec<Outgoing> {
+fn pack(group: &[Outgoing]) -> Vec<Outgoing> {
     group
         .chunks(3)
         .map(|readings| {
@@ -422,7 +429,18 @@ fn configure(folder: &Path, operator: &Identity, manifest: &Manifest) -> u16 {
     let site = Name::new(SITE).expect("a name");
     let worker = Identity::generate();
     fs::write(folder.join("worker.nk"), &worker.seed).expect("the worker's seed");
+    let nobody = Identity::generate();
+    fs::write(folder.join("nobody.nk"), &nobody.seed).expect("nobody's seed");
     let users = [
+        User {
+            name: "nobody".into(),
+            public_key: nobody.public_key,
+            permissions: rights::Permissions {
+                publish: Vec::new(),
+                publish_not: vec![">".into()],
+                subscribe: vec!["_INBOX_trial.>".into()],
+            },
+        },
         User {
             name: "operator".into(),
             public_key: operator.public_key.clone(),
@@ -443,7 +461,7 @@ fn configure(folder: &Path, operator: &Identity, manifest: &Manifest) -> u16 {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         http: None,
         store_dir: folder.join("store"),
-        sync: Sync::Every(Duration::from_secs(120)),
+        sync: Sync::Every(Duration::from_mins(2)),
         max_file: "1024GiB".parse().expect("a size"),
         users: "users.conf".into(),
         pid_file: None,

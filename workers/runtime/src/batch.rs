@@ -71,15 +71,16 @@ pub(crate) async fn run<W: BatchWorker>(
     loop {
         at.begin();
         at.send();
-        inbox.ask(!at.line.outage.is_on());
-        let may_take = at.collected.len() < W::BATCH_MAX && !at.line.outbox.is_full();
+        // What was asked for is taken up even then: only what is in hand is kept alive.
+        let has_room = at.collected.len() < W::BATCH_MAX && !at.line.outbox.is_full();
+        inbox.ask(has_room && !at.line.outage.is_on());
         let wake = at.wake();
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             handled = next(&mut at.running) => at.handled(handled).await,
             returned = at.line.outbox.back(), if at.line.outbox.has_flying() => at.line.came_back(returned).await,
-            chunk = inbox.take(CHUNK), if may_take => at.take_up(chunk).await,
+            chunk = inbox.take(CHUNK) => at.take_up(chunk).await,
             _ = beat.tick() => at.line.desk.keep_alive().await,
             () = wait_until(wake) => {}
         }
@@ -291,8 +292,9 @@ impl<W: BatchWorker> Loop<'_, W> {
         let idle = self.running.is_none() && !self.line.outbox.has_flying();
         match self.line.outage.permit(idle) {
             Permit::All => self.line.outbox.send(),
-            Permit::One => self.line.outbox.send_one(),
-            Permit::None => {}
+            // Nothing is left to find out with: what comes next will show.
+            Permit::One if !self.line.outbox.send_one() => self.line.outage.succeeded(),
+            Permit::One | Permit::None => {}
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// `handle` futures at once.
 const HANDLERS_MAX: usize = 32;
-/// Messages that wait for their turn; no more are taken up beyond it.
+/// Messages that wait for their turn; no more are asked for beyond it.
 const WAITING_MAX: usize = CHUNK;
 /// How often it is looked whether something in hand must be kept alive.
 const BEAT: Duration = Duration::from_millis(250);
@@ -56,15 +56,16 @@ pub(crate) async fn run<W: Worker>(
     loop {
         at.begin().await;
         at.send();
-        inbox.ask(!at.line.outage.is_on());
-        let may_take = at.turns.len() < WAITING_MAX && !at.line.outbox.is_full();
+        // What was asked for is taken up even then: only what is in hand is kept alive.
+        let has_room = at.turns.len() < WAITING_MAX && !at.line.outbox.is_full();
+        inbox.ask(has_room && !at.line.outage.is_on());
         let until = at.line.outage.until();
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             returned = at.line.outbox.back(), if at.line.outbox.has_flying() => at.line.came_back(returned).await,
             Some(handled) = at.running.next(), if !at.running.is_empty() => at.handled(handled).await,
-            chunk = inbox.take(CHUNK), if may_take => at.take_up(chunk).await,
+            chunk = inbox.take(CHUNK) => at.take_up(chunk).await,
             _ = beat.tick() => at.line.desk.keep_alive().await,
             () = wait_until(until) => {}
         }
@@ -177,8 +178,9 @@ impl<W: Worker> Loop<'_, W> {
         let idle = self.running.is_empty() && !self.line.outbox.has_flying();
         match self.line.outage.permit(idle) {
             Permit::All => self.line.outbox.send(),
-            Permit::One => self.line.outbox.send_one(),
-            Permit::None => {}
+            // Nothing is left to find out with: what comes next will show.
+            Permit::One if !self.line.outbox.send_one() => self.line.outage.succeeded(),
+            Permit::One | Permit::None => {}
         }
     }
 

@@ -151,11 +151,10 @@ impl Outbox {
         }
     }
 
-    /// Sends one group that was held back.
-    pub(crate) fn send_one(&mut self) {
-        if let Some(group) = self.blocked.pop_front().or_else(|| self.filling.take()) {
-            self.fly(group);
-        }
+    /// Sends one group, held back ones first; whether there was any.
+    pub(crate) fn send_one(&mut self) -> bool {
+        let group = self.blocked.pop_front().or_else(|| self.filling.take());
+        group.map(|group| self.fly(group)).is_some()
     }
 
     fn fly(&mut self, mut group: Group) {
