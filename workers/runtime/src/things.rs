@@ -355,3 +355,70 @@ impl Position {
         Ok(self.watch(&store).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_cannot_be_gone_by_is_told_apart_from_none() {
+        for (value, problem) in [
+            (r#"{"thing": "t"}"#, None),
+            (r#"{"thing": "t", "policy": {"late": "2d"}}"#, None),
+            (r#"{"thing": "t", "annotation": {"foi": "no uri"}}"#, None),
+            (r#"{"thing": "u"}"#, Some("it is about `u`")),
+            (
+                r#"{"thing": "t", "policy": {"late": "soon"}}"#,
+                Some("/policy/late"),
+            ),
+            (r#"{"thing": "t", "polic": {}}"#, Some("`/polic`")),
+            (
+                r#"{"thing": "t", "policy": {"properties": {"p": {"unit": "furlong"}}}}"#,
+                Some("furlong"),
+            ),
+            ("{", Some("EOF")),
+        ] {
+            let found = parse("t", value.as_bytes()).err();
+            match problem {
+                None => assert_eq!(found, None, "{value}"),
+                Some(problem) => assert!(found.is_some_and(|found| found.contains(problem)), "{value}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_entry_is_retried_and_no_outage() {
+        let known = Known {
+            revision: 3,
+            entry: Err("no JSON".into()),
+        };
+        let failure = known.registered("t").unwrap_err();
+        assert!(!failure.is_outage() && failure.reason().is_none());
+        assert!(format!("{failure:?}").contains("revision 3, is of no use: no JSON"));
+    }
+
+    #[test]
+    fn a_bucket_made_anew_or_restored_voids_what_is_known() {
+        let at = |created: i64, revision| Position {
+            created: Timestamp::from_micros(created).unwrap(),
+            revision,
+        };
+        assert!(!at(1, 5).is_void_in(at(1, 5)) && !at(1, 5).is_void_in(at(1, 9)));
+        assert!(at(1, 5).is_void_in(at(2, 9)), "made anew");
+        assert!(at(1, 5).is_void_in(at(1, 4)), "restored from an older copy");
+    }
+
+    #[tokio::test]
+    async fn fixed_things_have_revisions_from_one() {
+        let entry = |thing: &str| Entry {
+            thing: thing.to_owned(),
+            ..Entry::default()
+        };
+        let things = Things::fixed(vec![entry("a"), entry("b")]);
+        let revision = async |thing| things.entry(thing).await.unwrap().map(|(revision, _)| revision);
+        assert_eq!(
+            (revision("a").await, revision("b").await, revision("c").await),
+            (Some(1), Some(2), None)
+        );
+    }
+}
