@@ -1,3 +1,4 @@
+//! One record and its policy, case by case.
 use super::*;
 use serde_json::json;
 

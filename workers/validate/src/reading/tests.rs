@@ -1,3 +1,4 @@
+//! Time window, order and limits of a reading.
 use super::*;
 use serde_json::json;
 
