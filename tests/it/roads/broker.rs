@@ -14,14 +14,17 @@ use telltale_cli::{
     stack::scratch,
 };
 use telltale_nats::{
-    Manifest, Name, Topology,
-    async_nats::{Client, jetstream},
-    client::{self, Access, ConnectError, Notice},
-    provision, rights,
+    Manifest, Name, Publisher, Topology,
+    async_nats::{Client, HeaderMap, jetstream},
+    client::{self, Access, ConnectError, Notice, inbox_prefix},
+    provision, publish, rights,
     server::{Identity, ServerConfig, Sync, User, render_users},
     topology::Size,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 /// How long anything here may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +41,54 @@ pub(crate) struct Broker {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) denied: mpsc::UnboundedReceiver<String>,
+}
+
+impl Connection {
+    pub(super) fn publisher(&self) -> Publisher {
+        Publisher::new(self.client.clone(), publish::Options::default())
+    }
+
+    /// Publishes, and says whether the server let it through.
+    pub(super) async fn may_publish(&mut self, subject: &str) -> bool {
+        while self.denied.try_recv().is_ok() {}
+        let reply = format!("{}.nobody", inbox_prefix("nobody"));
+        self.client
+            .publish_with_reply_and_headers(subject.to_owned(), reply, HeaderMap::new(), "{}".into())
+            .await
+            .unwrap();
+        self.settled(subject).await
+    }
+
+    pub(super) async fn may_subscribe(&mut self, subject: &str) -> bool {
+        while self.denied.try_recv().is_ok() {}
+        let _subscription = self.client.subscribe(subject.to_owned()).await.unwrap();
+        self.settled(subject).await
+    }
+
+    /// The server answers in order: a refusal comes before the answer to what was asked after it.
+    async fn settled(&mut self, subject: &str) -> bool {
+        self.client.flush().await.unwrap();
+        let canary = format!("no.such.right.{}", subject.len());
+        self.client
+            .publish_with_headers(canary.clone(), HeaderMap::new(), "".into())
+            .await
+            .unwrap();
+        let mut allowed = true;
+        loop {
+            let refusal = timeout(PATIENCE, self.denied.recv()).await.unwrap().unwrap();
+            if refusal.contains(&canary) {
+                return allowed;
+            }
+            assert!(refusal.contains(subject), "{refusal} is not about {subject}");
+            allowed = false;
+        }
+    }
+
+    pub(super) async fn refused(&mut self, subjects: &[&str]) {
+        for subject in subjects {
+            assert!(!self.may_publish(subject).await, "{subject} was let through");
+        }
+    }
 }
 
 impl Broker {

@@ -1,65 +1,15 @@
 //! Each identity can do its job with exactly its rights, and is refused all else.
-use super::{Broker, Connection, PATIENCE, manifest, outgoing, over_limit, store, validate};
+use super::{Broker, PATIENCE, manifest, outgoing, over_limit, store, validate};
 use futures::StreamExt as _;
 use std::time::Duration;
 use telltale_nats::{
-    Publisher,
     async_nats::{
         HeaderMap, Request,
         jetstream::{self, consumer, kv},
     },
-    client::{ConnectError, context, inbox_prefix},
-    publish::Options,
+    client::{ConnectError, context},
 };
 use tokio::time::timeout;
-
-impl Connection {
-    fn publisher(&self) -> Publisher {
-        Publisher::new(self.client.clone(), Options::default())
-    }
-
-    /// Publishes, and says whether the server let it through.
-    async fn may_publish(&mut self, subject: &str) -> bool {
-        while self.denied.try_recv().is_ok() {}
-        let reply = format!("{}.nobody", inbox_prefix("nobody"));
-        self.client
-            .publish_with_reply_and_headers(subject.to_owned(), reply, HeaderMap::new(), "{}".into())
-            .await
-            .unwrap();
-        self.settled(subject).await
-    }
-
-    async fn may_subscribe(&mut self, subject: &str) -> bool {
-        while self.denied.try_recv().is_ok() {}
-        let _subscription = self.client.subscribe(subject.to_owned()).await.unwrap();
-        self.settled(subject).await
-    }
-
-    /// The server answers in order: a refusal comes before the answer to what was asked after it.
-    async fn settled(&mut self, subject: &str) -> bool {
-        self.client.flush().await.unwrap();
-        let canary = format!("no.such.right.{}", subject.len());
-        self.client
-            .publish_with_headers(canary.clone(), HeaderMap::new(), "".into())
-            .await
-            .unwrap();
-        let mut allowed = true;
-        loop {
-            let refusal = timeout(PATIENCE, self.denied.recv()).await.unwrap().unwrap();
-            if refusal.contains(&canary) {
-                return allowed;
-            }
-            assert!(refusal.contains(subject), "{refusal} is not about {subject}");
-            allowed = false;
-        }
-    }
-
-    async fn refused(&mut self, subjects: &[&str]) {
-        for subject in subjects {
-            assert!(!self.may_publish(subject).await, "{subject} was let through");
-        }
-    }
-}
 
 /// Everything that an attacker with some worker's key would try. `{}` is the site.
 const ATTACKS: &[&str] = &[
