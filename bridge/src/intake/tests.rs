@@ -1,3 +1,4 @@
+//! What the intake decides, and what it sends on.
 use super::*;
 use crate::testing::{House, seal_key, value};
 use std::net::Ipv4Addr;

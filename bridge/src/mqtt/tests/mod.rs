@@ -1,3 +1,4 @@
+//! Sessions over a connection in memory, with an intake that the test settles.
 mod connections;
 mod messages;
 
