@@ -12,11 +12,12 @@ use std::{
 };
 use telltale_cli::find::{self, Say, ServerArgs};
 use telltale_nats::{
-    Manifest, Name, Outgoing, Publisher, Topology,
+    Lane, Manifest, Name, Outgoing, Publisher, Subject, Topology,
     async_nats::jetstream,
     client::{self, Access},
     header, provision, publish, rights,
     server::{Identity, ServerConfig, Sync, User, render_users},
+    subject,
 };
 use telltale_schemas::{Envelope, Observation, Reading, Record, Timestamp};
 
@@ -196,7 +197,7 @@ impl World {
     }
 
     fn is_packed(&self) -> bool {
-        self.manifest.inputs == [telltale_nats::Lane::Valid]
+        self.manifest.inputs == [Lane::Valid]
     }
 
     fn reading(&self, thing: &str, key: &str, records: &[(&str, f64)]) -> Outgoing {
@@ -219,7 +220,7 @@ impl World {
             }))
         };
         Outgoing {
-            subject: format!("annotated.{SITE}.{thing}"),
+            subject: subject_of(Lane::Annotated, thing),
             headers: vec![(header::CONTENT_TYPE, header::CLOUDEVENT.into())],
             payload: payload.expect("it can be written").into(),
             stream: "READINGS",
@@ -229,12 +230,12 @@ impl World {
     /// Publishes bytes as if they were a reading of that thing.
     pub(crate) async fn give_raw(&self, thing: &str, payload: &str) {
         let (lane, stream) = if self.is_packed() {
-            ("valid", "VALID")
+            (Lane::Valid, "VALID")
         } else {
-            ("annotated", "READINGS")
+            (Lane::Annotated, "READINGS")
         };
         let outgoing = Outgoing {
-            subject: format!("{lane}.{SITE}.{thing}"),
+            subject: subject_of(lane, thing),
             headers: Vec::new(),
             payload: payload.to_owned().into(),
             stream,
@@ -406,6 +407,11 @@ impl Drop for Process {
     }
 }
 
+fn subject_of(lane: Lane, thing: &str) -> String {
+    let name = |text| Name::new(text).expect("a name");
+    Subject::of(lane, name(SITE), name(thing)).to_string()
+}
+
 /// Packs of three, so that a pack has siblings.
 fn pack(group: &[Outgoing]) -> Vec<Outgoing> {
     group
@@ -416,7 +422,7 @@ fn pack(group: &[Outgoing]) -> Vec<Outgoing> {
                 .map(|reading| serde_json::from_slice(&reading.payload).expect("JSON"))
                 .collect();
             Outgoing {
-                subject: format!("valid.{SITE}._pack"),
+                subject: subject::pack(&Name::new(SITE).expect("a name")),
                 headers: vec![(header::CONTENT_TYPE, header::CLOUDEVENT_BATCH.into())],
                 payload: json!(items).to_string().into(),
                 stream: "VALID",

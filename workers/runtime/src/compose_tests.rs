@@ -1,3 +1,4 @@
+//! What is written of an answer.
 use super::*;
 use crate::Draft;
 use serde_json::Value;

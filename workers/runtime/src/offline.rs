@@ -131,8 +131,8 @@ fn message(lanes: &[Lane], line: &[u8], site: &Name, number: u64) -> (Lane, Raw,
         .map(lane_of)
         .or(lanes.first().copied())
         .unwrap_or(Lane::Annotated);
-    let thing = Name::new(parsed["subject"].as_str().unwrap_or(NO_THING))
-        .unwrap_or_else(|_| Name::new(NO_THING).expect("a plain word is a name"));
+    let thing =
+        Name::new(parsed["subject"].as_str().unwrap_or(NO_THING)).unwrap_or_else(|_| nobody(NO_THING));
     let name = ["name", "change", "reason"]
         .into_iter()
         .find_map(|member| parsed["data"][member].as_str());
@@ -140,7 +140,8 @@ fn message(lanes: &[Lane], line: &[u8], site: &Name, number: u64) -> (Lane, Raw,
         Some(Ok(name)) if lane.has_name() => {
             Subject::named(lane, site.clone(), thing.clone(), name).to_string()
         }
-        _ => format!("{lane}.{}.{}", site.token(), thing.token()),
+        // One that lacks its name lets the worker find out what is wrong with the message itself.
+        _ => nameless(lane, site, thing.clone()),
     };
     let raw = Raw {
         payload: Bytes::copy_from_slice(line),
@@ -158,7 +159,7 @@ fn raw_message(parsed: &Value, line: &[u8], site: &Name, number: u64) -> (Lane, 
     });
     let subject = whole
         .and_then(|parts| parts["subject"].as_str())
-        .map_or_else(|| format!("raw.{}.{THING}", site.token()), str::to_owned);
+        .map_or_else(|| nameless(Lane::Raw, site, nobody(THING)), str::to_owned);
     let headers = whole
         .and_then(|parts| parts.get("headers")?.as_object())
         .into_iter()
@@ -170,10 +171,7 @@ fn raw_message(parsed: &Value, line: &[u8], site: &Name, number: u64) -> (Lane, 
         Some(Value::String(text)) => text.clone().into_bytes(),
         Some(value) => value.to_string().into_bytes(),
     };
-    let thing = Subject::parse(&subject).map_or_else(
-        |_| Name::new(THING).expect("a plain word is a name"),
-        |subject| subject.thing,
-    );
+    let thing = Subject::parse(&subject).map_or_else(|_| nobody(THING), |subject| subject.thing);
     let rawseq = RawSeq {
         epoch: 0,
         seq: number,
@@ -193,6 +191,20 @@ fn raw_message(parsed: &Value, line: &[u8], site: &Name, number: u64) -> (Lane, 
         stored,
     };
     (Lane::Raw, raw, base)
+}
+
+fn nobody(word: &str) -> Name {
+    Name::new(word).expect("a plain word is a name")
+}
+
+fn nameless(lane: Lane, site: &Name, thing: Name) -> String {
+    let subject = Subject {
+        lane,
+        site: site.clone(),
+        thing,
+        name: None,
+    };
+    subject.to_string()
 }
 
 fn base(site: &Name, thing: Name, id: String, rawseq: Option<RawSeq>, time: Timestamp) -> Cause {
