@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use std::{io::Write, process::ExitCode};
+use telltale_nats::header;
 use telltale_schemas::{Timestamp, duration};
 use tokio_postgres::Row;
 
@@ -226,6 +227,23 @@ fn told(entry: &Value, payload: &[u8]) -> String {
         Value::String(text) => escaped(text),
         other => other.to_string(),
     };
+    // What the bridge wrote beside a raw message stands in its headers, where the refusing stage did not say it.
+    let by_header = |member: &str, name: &str| {
+        let named = |header: &&Value| {
+            header[0]
+                .as_str()
+                .is_some_and(|found| found.eq_ignore_ascii_case(name))
+        };
+        let found = entry["headers"].as_array().into_iter().flatten().find(named);
+        match (&entry[member], found.and_then(|header| header[1].as_str())) {
+            (Value::Null, Some(value)) => escaped(value),
+            _ => text(member),
+        }
+    };
+    let (protocol, publisher) = (
+        by_header("protocol", header::PROTOCOL),
+        by_header("publisher", header::PUBLISHER),
+    );
     let mut lines = vec![
         format!(
             "{}: {} refused it as `{}` ({})",
@@ -235,12 +253,7 @@ fn told(entry: &Value, payload: &[u8]) -> String {
             text("state")
         ),
         format!("  thing     {} at {}", text("thing"), text("site")),
-        format!(
-            "  received  {} over {} by {}",
-            text("received"),
-            text("protocol"),
-            text("publisher")
-        ),
+        format!("  received  {} over {protocol} by {publisher}", text("received")),
         format!("  time      {}", text("time")),
         format!("  subject   {}", text("subject")),
         format!(
