@@ -297,18 +297,20 @@ async fn undo_taken(
     first: Timestamp,
     last: Timestamp,
 ) -> Result<(HashSet<usize>, u64), Trouble> {
-    // Nothing is known of the size of `stg`: by index, row for row, is right at any size of the partitions.
-    transaction
-        .batch_execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
-        .await?;
     let (first, last) = (Stamp(first), Stamp(last));
     let rows = transaction.query(&statements.taken, &[&first, &last]).await?;
     let taken: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     if taken.is_empty() {
         return Ok((HashSet::new(), 0));
     }
-    let gone = transaction
-        .execute(&statements.undo, &[&first, &last, &taken])
+    let added = transaction
+        .query(&statements.added, &[&first, &last, &taken])
         .await?;
-    Ok((taken.into_iter().map(position).collect(), gone))
+    for row in &added {
+        let (time, id, ordinal): (Stamp, &str, i16) = (row.get(0), row.get(1), row.get(2));
+        transaction
+            .execute(&statements.remove, &[&time, &id, &ordinal])
+            .await?;
+    }
+    Ok((taken.into_iter().map(position).collect(), added.len() as u64))
 }

@@ -46,21 +46,32 @@ select
 from stg
 on conflict do nothing";
 
-/// Messages whose first row stands there from another message of RAW. The bounds in time are for the planner: they
-/// leave out all other partitions.
+/// Messages whose first row stands there from another message of RAW. The limit keeps the planner from turning it
+/// around: it knows nothing of the size of `stg`, and would read whole partitions. The bounds leave out all others.
 const TAKEN: &str = "
 select s.n
 from stg as s
-join store.readings as r on r.time = s.time and r.id = s.id and r.ordinal = s.ordinal
-where s.ordinal = 0 and r.time between $1 and $2 and (r.epoch, r.seq) is distinct from (s.epoch, s.seq)";
+cross join lateral (
+    select r.epoch, r.seq
+    from store.readings as r
+    where r.time = s.time and r.id = s.id and r.ordinal = s.ordinal and r.time between $1 and $2
+    limit 1
+) as r
+where s.ordinal = 0 and (r.epoch, r.seq) is distinct from (s.epoch, s.seq)";
 
-/// A message is kept whole or not at all: where its first row was taken, what the others added goes again.
-const UNDO: &str = "
-delete from store.readings as r
-using stg as s
-where s.n = any ($3) and r.time between $1 and $2
-  and r.time = s.time and r.id = s.id and r.ordinal = s.ordinal
-  and r.epoch = s.epoch and r.seq = s.seq";
+/// Rows that such messages added beyond it: a message is kept whole or not at all.
+const ADDED: &str = "
+select s.time, s.id, s.ordinal
+from stg as s
+cross join lateral (
+    select r.epoch, r.seq
+    from store.readings as r
+    where r.time = s.time and r.id = s.id and r.ordinal = s.ordinal and r.time between $1 and $2
+    limit 1
+) as r
+where s.n = any ($3) and r.epoch = s.epoch and r.seq = s.seq";
+
+const REMOVE: &str = "delete from store.readings where time = $1 and id = $2 and ordinal = $3";
 
 const DAYS: &str = "
 select telltale.ensure_partition(date '1970-01-01' + day) from unnest($1::integer[]) as day order by day";
@@ -167,7 +178,8 @@ statements! {
     copy = COPY,
     insert = INSERT,
     taken = TAKEN,
-    undo = UNDO,
+    added = ADDED,
+    remove = REMOVE,
     days = DAYS,
     seen = SEEN,
     seen_before = SEEN_BEFORE,
