@@ -236,3 +236,11 @@ impl Stack {
         self.supervisor.end();
     }
 }
+
+/// The command `telltale` beside the programs that a stack would run; built, like them, where that can be.
+pub fn telltale(build: Build) -> anyhow::Result<PathBuf> {
+    build::program(
+        &build::programs(build, false, &crate::find::Say::nothing())?,
+        "telltale",
+    )
+}

@@ -152,6 +152,9 @@ impl Unit {
         let mut seen = String::new();
         let ends = self.state().restarts + ENDS_MAX;
         while Instant::now() < deadline && self.state().restarts < ends {
+            if !matches!(*self.want.borrow(), Want::Run(_)) {
+                return Err(ControlError::NotRunning(self.spec.name.clone()));
+            }
             let state = self.state();
             match state.phase {
                 Phase::Running => match self.spec.probe.check().await {
@@ -160,8 +163,7 @@ impl Unit {
                     Ok(()) => {}
                     Err(instead) => seen = instead,
                 },
-                Phase::Stopped => return Err(ControlError::NotRunning(self.spec.name.clone())),
-                Phase::Starting | Phase::Waiting => seen = state.last.unwrap_or_default(),
+                _ => seen = state.last.unwrap_or_default(),
             }
             sleep(PROBE_PERIOD).await;
         }
