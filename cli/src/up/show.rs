@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -43,6 +43,10 @@ fn out(text: &str) -> anyhow::Result<()> {
 /// How our own commands begin for whoever reads this here.
 fn prefix() -> String {
     let own = std::env::current_exe().ok();
+    // What Linux says of a program that cargo has built anew since it was started; the new one lies there.
+    let own = own
+        .map(|own| own.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+        .map(PathBuf::from);
     let sources = own.as_deref().and_then(Path::parent).and_then(checkout);
     let here = std::env::current_dir().ok();
     match (sources, here) {
