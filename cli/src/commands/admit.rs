@@ -4,8 +4,10 @@ use crate::{
     context::Context,
     control::{self, Request},
     stack::{Extension, Layout, WORKERS, roads},
+    supervise::is_same_process,
 };
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
     io::Write as _,
@@ -110,16 +112,40 @@ async fn ours(ctx: &Context, layout: &Layout, extension: &Extension) -> anyhow::
     let name = extension.name();
     let nats = reach::nats(ctx).await?;
     roads::admit(layout, &ctx.site, &programs::built_in()?, extension)?;
-    control::Client::connect(layout)
-        .context(
-            Refused::precondition("the worker is written down, but no stack runs here")
-                .hint("`telltale up` lets it in"),
-        )?
-        .ask(&Request::Reload)?;
+    reload(layout)?;
     let plan = provision::plan(ctx, &nats, &programs::manifests(Some(layout))?).await?;
     provision::apply(&nats, &plan, false).await?;
     writeln!(std::io::stderr().lock(), "`{name}` is in")?;
     Ok(layout.seed(name).display().to_string())
+}
+
+/// Makes the broker read its users anew: through the supervisor, or where that listens to nobody, by its own id.
+fn reload(layout: &Layout) -> anyhow::Result<()> {
+    if let Ok(mut supervisor) = control::Client::connect(layout) {
+        supervisor.ask(&Request::Reload)?;
+        return Ok(());
+    }
+    let absent = || {
+        Refused::precondition("the worker is written down, but no stack runs here")
+            .hint("`telltale up` lets it in")
+    };
+    let text = std::fs::read(layout.run().join("nats.pid")).with_context(absent)?;
+    let server: ServerMark = serde_json::from_slice(&text).with_context(absent)?;
+    let pid = i32::try_from(server.pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .with_context(absent)?;
+    if !is_same_process(server.pid, &server.started) {
+        return Err(absent().into());
+    }
+    kill_process(pid, Signal::HUP).context("tell the broker to read its users anew")
+}
+
+/// What the supervisor writes of a process.
+#[derive(serde::Deserialize)]
+struct ServerMark {
+    pid: u32,
+    started: String,
 }
 
 /// At a server that others run: they include the block that is printed.

@@ -29,8 +29,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub async fn stored(sql: &Client, rows: &[Row]) -> anyhow::Result<HashSet<String>> {
     let times: Vec<_> = rows.iter().map(|row| row.time.to_offset()).collect();
     let ids: Vec<_> = rows.iter().map(Row::id).collect();
+    let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
+        return Ok(HashSet::new());
+    };
     let found = sql
-        .query(STORED, &[&times, &ids])
+        .query(STORED, &[&times, &ids, first, last])
         .await
         .context("look for the rows")?;
     Ok(found.iter().map(|row| row.get(0)).collect())
