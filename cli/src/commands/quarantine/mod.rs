@@ -272,6 +272,13 @@ fn told(entry: &Value, payload: &[u8]) -> String {
         payload.len(),
         text("sha256")
     ));
+    lines.extend(evidence(entry, payload));
+    lines.join("\n") + "\n"
+}
+
+/// The payload, with a mark at each fault.
+fn evidence(entry: &Value, payload: &[u8]) -> Vec<String> {
+    let mut lines = Vec::new();
     let faults: Vec<(&str, &str)> = entry["errors"]
         .as_array()
         .into_iter()
@@ -296,7 +303,7 @@ fn told(entry: &Value, payload: &[u8]) -> String {
     if payload.len() > SHOWN_BYTES_MAX {
         lines.push(format!("  (the first {SHOWN_BYTES_MAX} bytes; --raw has all)"));
     }
-    lines.join("\n") + "\n"
+    lines
 }
 
 fn hex_dump(bytes: &[u8]) -> impl Iterator<Item = String> {
