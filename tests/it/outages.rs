@@ -54,7 +54,7 @@ async fn a_database_that_is_away_quarantines_nothing() {
 
 /// Readings that a copy has taken through.
 fn handled(pipeline: &Pipeline, name: &str) -> f64 {
-    pipeline.metric(name, "telltale_messages_processed_total")
+    pipeline.metric(name, "telltale_processed_total")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,3 +1,4 @@
+//! Real processes under the supervisor.
 use super::*;
 use std::time::Instant;
 

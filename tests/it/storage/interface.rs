@@ -1,3 +1,4 @@
+//! The interface in SQL: comments, rights, names, and migrators that meet.
 use super::{database::Database, number, observation};
 use telltale_cli::migrate::migrate;
 use telltale_runtime::BatchWorker as _;

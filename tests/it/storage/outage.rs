@@ -1,3 +1,4 @@
+//! A database that goes away in the middle of a batch.
 use super::database::{Database, servers};
 use super::{number, observation};
 use std::time::Duration;

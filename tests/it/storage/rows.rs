@@ -1,3 +1,4 @@
+//! What becomes a row, what does not, and what the ledger says of it.
 use super::{
     EPOCH, TIME, at, changed, database::Database, delivery, number, observation, raw, refusal, text,
 };
