@@ -51,6 +51,7 @@ async fn a_replayed_year_is_complete_and_a_second_replay_adds_nothing() {
         pipeline
             .rows("select min(time) at time zone 'UTC' as f, max(time) at time zone 'UTC' as t from readings")
             .await,
-        ["2004-03-10T18:00:00|2005-04-04T14:00:00"]
+        ["2004-03-10T17:00:00|2005-04-04T13:00:00"],
+        "the station's clock is at +01:00 all year"
     );
 }

@@ -93,3 +93,57 @@ async fn a_python_worker_joins_a_running_system() {
     worker.kill().await.unwrap();
     assert_eq!(untouched(&pipeline).await, before);
 }
+
+/// The example of the runtime, which is the worker that the documents show.
+fn built_worker() -> std::path::PathBuf {
+    let done = std::process::Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "telltale-runtime",
+            "--example",
+            "over_limit",
+        ])
+        .status()
+        .unwrap();
+    assert!(done.success(), "the example is built");
+    telltale_tests::pipeline::binary("examples/over_limit")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rust_worker_joins_a_running_system_and_leaves_it() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let before = untouched(&pipeline).await;
+    let program = tokio::task::spawn_blocking(built_worker).await.unwrap();
+    let admit = pipeline.telltale(&["admit", program.to_str().unwrap()]).await;
+    assert!(
+        admit.status.success(),
+        "{}",
+        String::from_utf8_lossy(&admit.stderr)
+    );
+    pipeline.stack.start_one("over-limit").await.unwrap();
+    for n in 0..100 {
+        let body = format!(r#"{{"surface_temperature":{}}}"#, 10 + n);
+        assert_eq!(
+            pipeline
+                .http
+                .post("/things/road/readings", &[], body.as_bytes())
+                .unwrap()
+                .status,
+            202
+        );
+    }
+    // 61 to 109 are over 60.
+    pipeline
+        .until(
+            "select count(*) from events where name = 'over_limit'",
+            49,
+            Duration::from_secs(30),
+        )
+        .await;
+    pipeline.stack.stop_one("over-limit").await.unwrap();
+    assert_eq!(untouched(&pipeline).await, before);
+    let (_, ready) = pipeline.health("store").get("/readyz?verbose").unwrap();
+    assert!(ready.contains("ready"), "{ready}");
+}

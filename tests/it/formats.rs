@@ -73,7 +73,8 @@ async fn other_languages_read_our_cloudevents_and_our_senml() {
             .status
             .success()
     );
-    let post = |path: &str, body: &[u8]| pipeline.http.post(path, &[], body).unwrap().status;
+    let http = pipeline.http.clone();
+    let post = |path: &str, body: &[u8]| http.post(path, &[], body).unwrap().status;
     assert_eq!(
         post(
             "/things/t/readings",
@@ -115,10 +116,7 @@ async fn other_languages_read_our_cloudevents_and_our_senml() {
     while tap.try_wait().unwrap().is_none() {
         next.tick().await;
         assert_eq!(
-            post(
-                "/things/t/readings",
-                br#"{"temperature":21.5,"ok":true,"text":"x"}"#
-            ),
+            post("/things/tapped/readings", br#"{"temperature":21.5,"ok":true}"#),
             202
         );
     }
@@ -127,7 +125,7 @@ async fn other_languages_read_our_cloudevents_and_our_senml() {
     let read = tokio::task::block_in_place(|| python::run(SENML, &[], &tap.stdout));
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let text = String::from_utf8(read.stdout).unwrap();
-    for part in ["temperature", "21.5", "true", "\"x\""] {
+    for part in ["temperature", "21.5", "true"] {
         assert!(text.contains(part), "{text}");
     }
 }

@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// The server answers in order: a refusal comes before the answer to what was asked after it.
-    async fn settled(&mut self, subject: &str) -> bool {
+    pub(super) async fn settled(&mut self, subject: &str) -> bool {
         self.client.flush().await.unwrap();
         let canary = format!("no.such.right.{}", subject.len());
         self.client

@@ -187,7 +187,7 @@ async fn a_worker_answers_the_operator_and_people_alone() {
     let broker = Broker::with(&[validate(), store()]).await;
     let mut worker = broker.connect("validate").await;
     let mut questions = worker.client.subscribe("api.local.validate.>").await.unwrap();
-    worker.client.flush().await.unwrap();
+    assert!(worker.settled("api.local.validate.>").await);
     for asking in ["operator", "client"] {
         let asker = broker.connect(asking).await.client;
         let request = Request::new().payload("?".into()).timeout(Some(PATIENCE));
@@ -262,7 +262,8 @@ async fn people_publish_raw_messages_and_read_the_other_lanes() {
     let operator = broker.connect("operator").await.publisher();
     let mut people = broker.connect("client").await;
     let mut tap = people.client.subscribe("annotated.>").await.unwrap();
-    people.client.flush().await.unwrap();
+    // A flush only writes: the server must have answered before another connection may publish.
+    assert!(people.settled("annotated.>").await);
     operator
         .send(outgoing("annotated.local.t1", None, "READINGS"))
         .await
