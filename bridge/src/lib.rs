@@ -30,7 +30,7 @@ mod testing;
 pub mod uplink;
 
 use intake::Intake;
-pub use process::run;
+pub use process::{command, run};
 use std::future::Future;
 use tokio_util::sync::CancellationToken;
 

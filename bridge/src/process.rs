@@ -74,6 +74,11 @@ pub fn run() -> ExitCode {
     )
 }
 
+/// Its command line, for documentation.
+pub fn command() -> clap::Command {
+    telltale_runtime::command_daemon::<Args>("bridge")
+}
+
 async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let key = seal::Key::read(&args.seal_key_file)?;
     let metrics = Metrics::new(daemon.registry()).context("register metrics")?;

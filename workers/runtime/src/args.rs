@@ -2,6 +2,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use telltale_nats::{Name, client::Access};
 
+/// Heading of the arguments that are a process's own. Said, or they would stand under that of the last struct.
+pub(crate) const OWN: &str = "Its own";
+
 /// What a worker and any other process of ours needs alike.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]

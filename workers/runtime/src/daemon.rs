@@ -1,6 +1,6 @@
 //! What surrounds the work of any process of ours: arguments, logs, health, a connection, an end.
 use crate::{
-    args::ProcessArgs,
+    args::{OWN, ProcessArgs},
     backoff, health,
     health::{Check, Health},
     metrics,
@@ -92,7 +92,7 @@ impl Denials {
 struct Both<A: clap::Args> {
     #[command(flatten)]
     process: ProcessArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = OWN)]
     own: A,
 }
 
@@ -115,6 +115,11 @@ where
         let Some(daemon) = daemon else { return Ok(()) };
         main(both.own, daemon).await
     })
+}
+
+/// The command line of such a process, for documentation.
+pub fn command_daemon<A: clap::Args>(name: &'static str) -> clap::Command {
+    <Both<A> as clap::CommandFactory>::command().name(name)
 }
 
 /// Parses the arguments of the process; the code to end with where that shows usage or help.

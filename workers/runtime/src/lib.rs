@@ -32,7 +32,7 @@ mod turns;
 pub mod verdict;
 pub mod worker;
 
-pub use daemon::{Daemon, daemon};
+pub use daemon::{Daemon, command_daemon, daemon};
 pub use delivery::{Cause, Delivery};
 pub use health::{Check, Health};
 pub use lane::{Inbound, Nothing, OnLane, Outbound};

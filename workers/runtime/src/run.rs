@@ -1,7 +1,7 @@
 //! A worker as a process.
 use crate::{
     BatchWorker, Resources, Worker,
-    args::{ProcessArgs, WorkerArgs},
+    args::{OWN, ProcessArgs, WorkerArgs},
     batch,
     compose::Writer,
     consume::{CHUNK, Desk, Inbox},
@@ -40,7 +40,7 @@ struct Cli<A: clap::Args> {
     process: ProcessArgs,
     #[command(flatten)]
     worker: WorkerArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = OWN)]
     own: A,
 }
 
