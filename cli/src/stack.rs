@@ -1,7 +1,9 @@
 //! A whole Telltale on one machine: servers, database, roads, workers and bridge. `telltale up` runs one in front
 //! of you; a test runs one of its own.
 mod build;
+pub mod database;
 mod device;
+mod elsewhere;
 mod extension;
 mod layout;
 mod options;
@@ -12,11 +14,14 @@ mod secrets;
 mod start;
 
 pub use build::{Build, checkout};
+pub use device::register as register_devices;
+pub use elsewhere::Elsewhere;
 pub use extension::Extension;
 pub use layout::{Layout, scratch};
 pub use options::{Ports, StackOptions, Sync};
 pub use ports::Port;
 pub use processes::{BRIDGE, SIMULATOR, WORKERS};
+pub use secrets::Secrets;
 
 use crate::{
     context::Context,
@@ -205,16 +210,6 @@ impl Stack {
         }
     }
 
-    /// Writes `.telltale/env`.
-    fn write_env(&self) -> anyhow::Result<()> {
-        let values = VALUES
-            .iter()
-            .filter_map(|name| Some((*name, self.values.get(*name)?.as_str())));
-        let path = self.layout.env();
-        envfile::write_private(&path, &envfile::render(values))
-            .with_context(|| format!("write {}", path.display()))
-    }
-
     /// Ends all processes in order: those that take in first, the servers last.
     pub async fn shutdown(&self) {
         let names: Vec<String> = self
@@ -235,6 +230,16 @@ impl Stack {
         }
         self.supervisor.end();
     }
+}
+
+/// Writes `.telltale/env`.
+fn write_env(layout: &Layout, values: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let values = VALUES
+        .iter()
+        .filter_map(|name| Some((*name, values.get(*name)?.as_str())));
+    let path = layout.env();
+    envfile::write_private(&path, &envfile::render(values))
+        .with_context(|| format!("write {}", path.display()))
 }
 
 /// The command `telltale` beside the programs that a stack would run; built, like them, where that can be.

@@ -5,11 +5,13 @@
 pub mod admit;
 pub mod courier;
 pub mod exit;
+pub mod init;
 pub mod interrupt;
 pub mod names;
 pub mod new_worker;
 pub mod output;
 pub mod pool;
+pub mod probe;
 pub mod programs;
 pub mod progress;
 pub mod provision;
@@ -30,7 +32,9 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Status(status::Status),
+    Init(init::Init),
     Provision(provision::Provision),
+    Probe(probe::Probe),
     Admit(admit::Admit),
     #[command(subcommand)]
     Worker(worker::Worker),
@@ -51,7 +55,9 @@ impl Command {
     pub async fn run(self) -> ExitCode {
         let done = match self {
             Self::Status(command) => command.run().await,
+            Self::Init(command) => command.run(),
             Self::Provision(command) => command.run().await,
+            Self::Probe(command) => command.run().await,
             Self::Admit(command) => command.run().await,
             Self::Worker(command) => command.run(),
             Self::Thing(command) => command.run().await,

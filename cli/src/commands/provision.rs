@@ -3,7 +3,10 @@ use super::{
     exit::{self, Refused},
     programs, reach,
 };
-use crate::context::Context;
+use crate::{
+    context::Context,
+    stack::{Layout, Secrets, database, register_devices},
+};
 use anyhow::Context as _;
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use telltale_nats::{
@@ -14,8 +17,9 @@ use telltale_nats::{
 };
 
 const EXAMPLES: &str = "Examples:
-  telltale provision --diff    # exit code 10 when there is a difference
-  telltale provision";
+  telltale provision --diff       # exit code 10 when there is a difference
+  telltale provision
+  telltale provision --migrate    # after `telltale init`, when the servers run";
 
 /// Make streams, buckets and durables what the files and manifests say
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,9 @@ pub struct Provision {
     /// Also do what destroys messages
     #[arg(long)]
     destroy: bool,
+    /// First bring the database to this version and let its reader in, then make the devices of `.telltale/env` known
+    #[arg(long, conflicts_with = "diff")]
+    migrate: bool,
     /// Also what this worker's manifest needs
     #[arg(long, value_name = "FILE")]
     manifest: Vec<PathBuf>,
@@ -35,12 +42,18 @@ pub struct Provision {
 impl Provision {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let ctx = Context::find()?;
-        let mut manifests = programs::manifests(programs::layout(ctx.folder.as_deref()).as_ref())?;
+        let layout = programs::layout(ctx.folder.as_deref());
+        let mut manifests = programs::manifests(layout.as_ref())?;
         for path in &self.manifest {
             let named = || format!("read `{}`", path.display());
             let json = std::fs::read(path).with_context(named)?;
             manifests.push(Manifest::parse(&json).with_context(named)?);
         }
+        let files = if self.migrate {
+            Some(migrate(&ctx, layout).await?)
+        } else {
+            None
+        };
         let nats = reach::nats(&ctx).await?;
         let plan = plan(&ctx, &nats, &manifests).await?;
         writeln!(std::io::stdout().lock(), "{plan}")?;
@@ -49,6 +62,9 @@ impl Provision {
             return Ok(ExitCode::from(code));
         }
         let applied = apply(&nats, &plan, self.destroy).await?;
+        if let Some(layout) = files {
+            register_devices(&layout, &nats).await?;
+        }
         let Applied {
             created,
             changed,
@@ -60,6 +76,22 @@ impl Provision {
         )?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The database of the stack whose files are here.
+async fn migrate(ctx: &Context, layout: Option<Layout>) -> anyhow::Result<Layout> {
+    let missing =
+        || Refused::precondition("no .telltale folder here or above").hint("`telltale init` makes one");
+    let layout = layout.ok_or_else(missing)?;
+    let admin = reach::get(ctx, "DATABASE_ADMIN_URL")?;
+    let done = database::prepare(admin, &Secrets::load_or_make(&layout)?).await?;
+    writeln!(
+        std::io::stderr().lock(),
+        "database: {} of {} migrations new",
+        done.applied.len(),
+        done.known
+    )?;
+    Ok(layout)
 }
 
 /// What is different.

@@ -191,11 +191,13 @@ impl Instance {
 
     /// How its owner gets in.
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "postgresql://{OWNER}:{}@127.0.0.1:{}/{database}",
-            self.password, self.port
-        )
+        owner_url(&format!("127.0.0.1:{}", self.port), &self.password, database)
     }
+}
+
+/// How the owner of a database gets in at `HOST:PORT`.
+pub fn owner_url(address: &str, password: &str, database: &str) -> String {
+    format!("postgresql://{OWNER}:{password}@{address}/{database}")
 }
 
 /// Makes the database if it is not there.

@@ -7,11 +7,52 @@ use std::fs;
 use telltale_bridge::credential::{self, Credential};
 use telltale_nats::{Name, async_nats, client};
 
+/// Whose credential is in `BRIDGE_TOKEN`.
+const GATEWAY: &str = "gateway";
+/// Whose credential is in `MQTT_USER` and `MQTT_PASSWORD`.
+const SIMULATOR: &str = "simulator";
+
+/// The devices that every stack brings.
+#[derive(Debug)]
+pub(super) struct Devices {
+    gateway: Device,
+    simulator: Device,
+}
+
+impl Devices {
+    pub(super) fn load_or_make(layout: &Layout) -> anyhow::Result<Self> {
+        Ok(Self {
+            gateway: Device::load_or_make(layout, GATEWAY)?,
+            simulator: Device::load_or_make(layout, SIMULATOR)?,
+        })
+    }
+
+    /// Lets the bridge know them.
+    pub(super) async fn register(&self, client: &async_nats::Client) -> anyhow::Result<()> {
+        self.gateway.register(client).await?;
+        self.simulator.register(client).await
+    }
+
+    /// What `.telltale/env` says of them.
+    pub(super) fn values(&self) -> [(&'static str, &str); 3] {
+        [
+            ("BRIDGE_TOKEN", &self.gateway.token),
+            ("MQTT_USER", SIMULATOR),
+            ("MQTT_PASSWORD", &self.simulator.secret),
+        ]
+    }
+}
+
+/// Lets the bridge know the devices that every stack brings.
+pub async fn register(layout: &Layout, client: &async_nats::Client) -> anyhow::Result<()> {
+    Devices::load_or_make(layout)?.register(client).await
+}
+
 /// A device that the stack itself brings, with its secret: kept, so that it stays the same.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Device {
-    pub(super) token: String,
-    pub(super) secret: String,
+struct Device {
+    token: String,
+    secret: String,
     credential: Credential,
 }
 
@@ -25,7 +66,7 @@ impl std::fmt::Debug for Device {
 
 impl Device {
     /// A device that may speak for every thing of the site, also of the past.
-    pub(super) fn load_or_make(layout: &Layout, name: &str) -> anyhow::Result<Self> {
+    fn load_or_make(layout: &Layout, name: &str) -> anyhow::Result<Self> {
         let path = layout.credentials().join(format!("{name}.device"));
         if path.is_file() {
             let named = || format!("read {}", path.display());
@@ -49,7 +90,7 @@ impl Device {
     }
 
     /// Lets the bridge know it.
-    pub(super) async fn register(&self, client: &async_nats::Client) -> anyhow::Result<()> {
+    async fn register(&self, client: &async_nats::Client) -> anyhow::Result<()> {
         let js = client::context(client.clone());
         let bucket = js
             .get_key_value(credential::BUCKET)

@@ -100,6 +100,11 @@ impl Layout {
         self.nats().join("users.conf")
     }
 
+    /// The password of the database's owner by itself, for a PostgreSQL that is made elsewhere.
+    pub fn database_password(&self) -> PathBuf {
+        self.folder.join("database").join("password")
+    }
+
     /// What commands the supervisor.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("control.sock")

@@ -3,8 +3,8 @@ use super::{Extension, Layout, Sync};
 use crate::envfile;
 use anyhow::{Context as _, ensure};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -37,7 +37,7 @@ pub fn identity(layout: &Layout, user: &str) -> anyhow::Result<Identity> {
 }
 
 /// The key with which the bridge seals what it takes in, made the first time.
-pub(super) fn make_seal_key(layout: &Layout) -> anyhow::Result<()> {
+fn make_seal_key(layout: &Layout) -> anyhow::Result<()> {
     let path = layout.seal_key();
     if path.is_file() {
         seal::Key::read(&path).with_context(|| format!("read {}", path.display()))?;
@@ -77,14 +77,36 @@ pub fn write_users(layout: &Layout, site: &Name, manifests: &[Manifest]) -> anyh
         .with_context(|| format!("write {}", path.display()))
 }
 
+/// Where a server listens and stores.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) listen: SocketAddr,
+    /// Where it can be watched.
+    pub(super) monitor: Option<SocketAddr>,
+    pub(super) store: PathBuf,
+    pub(super) sync: Sync,
+}
+
+/// Writes all that a server reads, and what bridge and workers sign in with.
+pub(super) fn write(
+    layout: &Layout,
+    site: &Name,
+    manifests: &[Manifest],
+    server: &Server,
+) -> anyhow::Result<()> {
+    make_seal_key(layout)?;
+    write_users(layout, site, manifests)?;
+    write_server(layout, site, server)
+}
+
 /// Writes the server's own configuration.
-pub(super) fn write_server(layout: &Layout, site: &Name, port: u16, sync: Sync) -> anyhow::Result<()> {
+fn write_server(layout: &Layout, site: &Name, server: &Server) -> anyhow::Result<()> {
     let config = ServerConfig {
         name: format!("telltale-{}", site.token()),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        http: None,
-        store_dir: layout.nats().join("jetstream"),
-        sync: match sync {
+        listen: server.listen,
+        http: server.monitor,
+        store_dir: server.store.clone(),
+        sync: match server.sync {
             Sync::Always => server::Sync::Always,
             Sync::Default => server::Sync::Every(SYNC_INTERVAL),
         },

@@ -8,7 +8,7 @@ const LENGTH: usize = 32;
 
 /// The passwords of the database's two roles.
 #[derive(Clone)]
-pub(super) struct Secrets {
+pub struct Secrets {
     pub(super) owner: String,
     pub(super) reader: String,
 }
@@ -20,13 +20,15 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    pub(super) fn load_or_make(layout: &Layout) -> anyhow::Result<Self> {
+    /// Those of the stack, made the first time.
+    pub fn load_or_make(layout: &Layout) -> anyhow::Result<Self> {
         let path = layout.credentials().join("database");
         let mut kept = if path.is_file() {
             envfile::read(&path)?
         } else {
             BTreeMap::new()
         };
+        let before = kept.len();
         let mut take = |name: &str| {
             kept.entry(name.to_owned())
                 .or_insert_with(|| secret(LENGTH))
@@ -36,6 +38,9 @@ impl Secrets {
             owner: take("OWNER"),
             reader: take("READER"),
         };
+        if kept.len() == before {
+            return Ok(secrets); // The folder may be one that is only read.
+        }
         let text = envfile::render(kept.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         envfile::write_private(&path, &text).with_context(|| format!("write {}", path.display()))?;
         Ok(secrets)

@@ -1,29 +1,30 @@
 //! Starting a stack: build, servers, database, roads, processes; each step said.
 use super::{
-    Extension, Layout, Stack, StackOptions, build,
-    device::Device,
+    Extension, Layout, Stack, StackOptions, build, database,
+    device::Devices,
     ports::Memory,
     processes::{BRIDGE, WORKERS},
     roads,
     secrets::Secrets,
+    write_env,
 };
 use crate::{
     context,
     find::{self, Postgres},
-    migrate, servers,
+    servers,
     supervise::{self, Supervisor, Traces},
 };
 use anyhow::Context as _;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 use telltale_nats::{Name, async_nats, manifest::Manifest};
 
 /// How long a process may take to serve, on a machine that may be busy compiling.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Whose credential is in `BRIDGE_TOKEN`.
-const GATEWAY: &str = "gateway";
-/// Whose credential is in `MQTT_USER` and `MQTT_PASSWORD`.
-const SIMULATOR_DEVICE: &str = "simulator";
 
 impl Stack {
     /// Starts everything that the options ask for, and returns when it serves.
@@ -66,7 +67,7 @@ impl Stack {
             .ports
             .save(&stack.layout.ports())
             .context("remember the ports")?;
-        stack.write_env()?;
+        write_env(&stack.layout, &stack.values)?;
         Ok(stack)
     }
 
@@ -129,9 +130,13 @@ impl Stack {
             .ports
             .choose("nats", self.options.ports.nats, "--nats-port")?;
         self.options.say.line(&format!("nats-server on port {port}"));
-        roads::make_seal_key(&self.layout)?;
-        roads::write_users(&self.layout, &self.site, &self.manifests()?)?;
-        roads::write_server(&self.layout, &self.site, port, self.options.sync)?;
+        let server = roads::Server {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            monitor: None,
+            store: self.layout.nats().join("jetstream"),
+            sync: self.options.sync,
+        };
+        roads::write(&self.layout, &self.site, &self.manifests()?, &server)?;
         let instance = servers::nats::Instance {
             program,
             home: self.layout.nats(),
@@ -174,18 +179,13 @@ impl Stack {
     }
 
     async fn prepare_database(&mut self, admin: &str, secrets: &Secrets) -> anyhow::Result<()> {
-        let done = migrate::migrate(admin).await.context("migrate the database")?;
+        let done = database::prepare(admin, secrets).await?;
         self.options.say.line(&format!(
             "database: {} of {} migrations new",
             done.applied.len(),
             done.known
         ));
-        let client = context::connect(admin).await?;
-        servers::postgres::let_reader_in(&client, &secrets.reader)
-            .await
-            .context("let telltale_reader in")?;
-        let reader = servers::postgres::with_user(admin, servers::postgres::READER, &secrets.reader)?;
-        self.set("DATABASE_URL", reader);
+        self.set("DATABASE_URL", database::reader(admin, secrets)?);
         self.set("DATABASE_ADMIN_URL", admin);
         Ok(())
     }
@@ -210,15 +210,13 @@ impl Stack {
         let mqtt = self
             .ports
             .choose("mqtt", self.options.ports.mqtt, "--mqtt-port")?;
-        let gateway = Device::load_or_make(&self.layout, GATEWAY)?;
-        let simulator = Device::load_or_make(&self.layout, SIMULATOR_DEVICE)?;
-        gateway.register(client).await?;
-        simulator.register(client).await?;
+        let devices = Devices::load_or_make(&self.layout)?;
+        devices.register(client).await?;
+        for (name, value) in devices.values() {
+            self.set(name, value);
+        }
         self.set("BRIDGE_URL", format!("http://127.0.0.1:{http}"));
-        self.set("BRIDGE_TOKEN", gateway.token);
         self.set("MQTT_URL", format!("mqtt://127.0.0.1:{mqtt}"));
-        self.set("MQTT_USER", SIMULATOR_DEVICE);
-        self.set("MQTT_PASSWORD", simulator.secret);
         let programs = self.programs.clone().context("no programs were built")?;
         let names: Vec<&str> = WORKERS.into_iter().chain([BRIDGE]).collect();
         for name in &names {

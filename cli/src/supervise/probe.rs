@@ -16,6 +16,8 @@ pub enum Probe {
     Greets(SocketAddr),
     /// `/readyz` answers 200.
     Http(SocketAddr),
+    /// This page of a server answers 200.
+    Page { address: String, path: String },
     /// PostgreSQL lets us in.
     Database(String),
 }
@@ -26,7 +28,8 @@ impl Probe {
         let seen = match self {
             Self::Alive => return Ok(()),
             Self::Greets(at) => timeout(PATIENCE, greeting(*at)).await,
-            Self::Http(at) => timeout(PATIENCE, ready(*at)).await,
+            Self::Http(at) => timeout(PATIENCE, fetch(&at.to_string(), "/readyz?verbose")).await,
+            Self::Page { address, path } => timeout(PATIENCE, fetch(address, path)).await,
             Self::Database(url) => timeout(PATIENCE, enter(url)).await,
         };
         seen.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
@@ -45,10 +48,12 @@ async fn greeting(at: SocketAddr) -> Result<(), String> {
         .ok_or_else(|| "it is no nats-server".to_owned())
 }
 
-async fn ready(at: SocketAddr) -> Result<(), String> {
-    let stream = TcpStream::connect(at).await.map_err(|error| error.to_string())?;
+async fn fetch(address: &str, path: &str) -> Result<(), String> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| error.to_string())?;
     let mut stream = BufReader::new(stream);
-    let request = format!("GET /readyz?verbose HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .await

@@ -222,7 +222,10 @@ impl Unit {
             let Some(how) = ended else { continue };
             let wait = backoff.after(began.elapsed());
             tracing::warn!(process = %self.spec.name, %how, wait_ms = wait.as_millis(), "a process ended; starting it again");
+            // At once with the count: nobody sees an ended process that was counted and runs.
             self.state.send_modify(|state| {
+                state.phase = Phase::Waiting;
+                state.pid = None;
                 state.restarts += 1;
                 state.last = Some(how);
             });
