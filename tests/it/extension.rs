@@ -22,6 +22,20 @@ async fn untouched(pipeline: &Pipeline) -> BTreeMap<String, String> {
     state
 }
 
+/// A hundred readings of which 49, those of 61 to 109, are over the limit of 60; waits for their events.
+async fn raise_events(pipeline: &mut Pipeline) {
+    for n in 0..100 {
+        let body = format!(r#"{{"surface_temperature":{}}}"#, 10 + n);
+        let answer = pipeline
+            .http
+            .post("/things/road/readings", &[], body.as_bytes())
+            .unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    let raised = "select count(*) from events where name = 'over_limit'";
+    pipeline.until(raised, 49, Duration::from_secs(30)).await;
+}
+
 /// The Python worker of docs/EXTENDING.md, as it stands there.
 fn documented_worker() -> String {
     let text =
@@ -65,25 +79,7 @@ async fn a_python_worker_joins_a_running_system() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    for n in 0..100 {
-        let body = format!(r#"{{"surface_temperature":{}}}"#, 10 + n);
-        assert_eq!(
-            pipeline
-                .http
-                .post("/things/road/readings", &[], body.as_bytes())
-                .unwrap()
-                .status,
-            202
-        );
-    }
-    // 61 to 109 are over 60.
-    pipeline
-        .until(
-            "select count(*) from events where name = 'over_limit'",
-            49,
-            Duration::from_secs(30),
-        )
-        .await;
+    raise_events(&mut pipeline).await;
     assert_eq!(
         pipeline
             .count("select count(distinct causation_id) from events")
@@ -123,25 +119,7 @@ async fn a_rust_worker_joins_a_running_system_and_leaves_it() {
         String::from_utf8_lossy(&admit.stderr)
     );
     pipeline.stack.start_one("over-limit").await.unwrap();
-    for n in 0..100 {
-        let body = format!(r#"{{"surface_temperature":{}}}"#, 10 + n);
-        assert_eq!(
-            pipeline
-                .http
-                .post("/things/road/readings", &[], body.as_bytes())
-                .unwrap()
-                .status,
-            202
-        );
-    }
-    // 61 to 109 are over 60.
-    pipeline
-        .until(
-            "select count(*) from events where name = 'over_limit'",
-            49,
-            Duration::from_secs(30),
-        )
-        .await;
+    raise_events(&mut pipeline).await;
     pipeline.stack.stop_one("over-limit").await.unwrap();
     assert_eq!(untouched(&pipeline).await, before);
     let (_, ready) = pipeline.health("store").get("/readyz?verbose").unwrap();

@@ -23,6 +23,7 @@ use telltale_nats::{
     manifest::Manifest,
     publish::{Options, Publisher},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Said by `--help`.
 const ABOUT: &str = "A worker of Telltale: reads messages, and writes what follows from them.";
@@ -46,45 +47,43 @@ struct Cli<A: clap::Args> {
 
 /// Runs a worker to its end; the whole of its `main`.
 pub fn run<W: Worker>() -> ExitCode {
-    let needs = Needs::of::<W>();
-    let cli = match daemon::parse::<Cli<W::Args>>(W::NAME, ABOUT) {
-        Ok(cli) => cli,
-        Err(code) => return code,
+    let pace = Pace {
+        prefetch: CHUNK,
+        timeout: HANDLE_TIMEOUT,
     };
-    if cli.worker.manifest {
-        return print(&needs.manifest());
-    }
-    let one = tokio::runtime::Builder::new_current_thread();
-    daemon::block_on(one, async move {
-        if cli.worker.offline {
-            let at = offline::resources(W::NAME, &cli.process, &cli.worker)?;
-            let worker = W::start(cli.own, &at).await.context("start the worker")?;
-            return offline::run(&worker, &needs, &at).await;
-        }
-        let Some(daemon) = daemon::start(W::NAME, &cli.process).await? else {
-            return Ok(());
-        };
-        let ready = daemon.health().check("worker");
-        let (inbox, line) = bind(&daemon, &needs, &cli.worker, CHUNK).await?;
-        let at = resources(W::NAME, &daemon);
-        let worker = tokio::select! {
-            worker = W::start(cli.own, &at) => worker.context("start the worker")?,
-            () = daemon.stop().cancelled() => return Ok(()),
-        };
-        ready.set_ready();
-        let limits = Limits {
-            handle: cli.worker.handle_timeout.unwrap_or(HANDLE_TIMEOUT),
-            drain: cli.worker.drain,
-        };
-        one::run(&worker, line, inbox, limits, daemon.stop()).await;
-        Ok(())
-    })
+    process(Needs::of::<W>(), pace, W::start, offline::run, one::run)
 }
 
 /// Runs a batch worker to its end; the whole of its `main`.
 pub fn run_batch<W: BatchWorker>() -> ExitCode {
-    let needs = Needs::of_batch::<W>();
-    let cli = match daemon::parse::<Cli<W::Args>>(W::NAME, ABOUT) {
+    let pace = Pace {
+        prefetch: BATCH_PREFETCH,
+        timeout: BATCH_TIMEOUT,
+    };
+    process(
+        Needs::of_batch::<W>(),
+        pace,
+        W::start,
+        offline::run_batch,
+        batch::run,
+    )
+}
+
+/// How the two kinds of workers are driven differently.
+struct Pace {
+    prefetch: usize,
+    timeout: Duration,
+}
+
+/// The life of a worker of either kind: arguments, start, loop, drain.
+fn process<A: clap::Args, W>(
+    needs: Needs,
+    pace: Pace,
+    start: impl AsyncFnOnce(A, &Resources) -> anyhow::Result<W>,
+    offline: impl AsyncFnOnce(&W, &Needs, &Resources) -> anyhow::Result<()>,
+    online: impl AsyncFnOnce(&W, Line, Inbox, Limits, &CancellationToken),
+) -> ExitCode {
+    let cli = match daemon::parse::<Cli<A>>(needs.name, ABOUT) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
@@ -94,26 +93,26 @@ pub fn run_batch<W: BatchWorker>() -> ExitCode {
     let one = tokio::runtime::Builder::new_current_thread();
     daemon::block_on(one, async move {
         if cli.worker.offline {
-            let at = offline::resources(W::NAME, &cli.process, &cli.worker)?;
-            let worker = W::start(cli.own, &at).await.context("start the worker")?;
-            return offline::run_batch(&worker, &needs, &at).await;
+            let at = offline::resources(needs.name, &cli.process, &cli.worker)?;
+            let worker = start(cli.own, &at).await.context("start the worker")?;
+            return offline(&worker, &needs, &at).await;
         }
-        let Some(daemon) = daemon::start(W::NAME, &cli.process).await? else {
+        let Some(daemon) = daemon::start(needs.name, &cli.process).await? else {
             return Ok(());
         };
         let ready = daemon.health().check("worker");
-        let (inbox, line) = bind(&daemon, &needs, &cli.worker, BATCH_PREFETCH).await?;
-        let at = resources(W::NAME, &daemon);
+        let (inbox, line) = bind(&daemon, &needs, &cli.worker, pace.prefetch).await?;
+        let at = resources(needs.name, &daemon);
         let worker = tokio::select! {
-            worker = W::start(cli.own, &at) => worker.context("start the worker")?,
+            worker = start(cli.own, &at) => worker.context("start the worker")?,
             () = daemon.stop().cancelled() => return Ok(()),
         };
         ready.set_ready();
         let limits = Limits {
-            handle: cli.worker.handle_timeout.unwrap_or(BATCH_TIMEOUT),
+            handle: cli.worker.handle_timeout.unwrap_or(pace.timeout),
             drain: cli.worker.drain,
         };
-        batch::run(&worker, line, inbox, limits, daemon.stop()).await;
+        online(&worker, line, inbox, limits, daemon.stop()).await;
         Ok(())
     })
 }
