@@ -70,6 +70,7 @@ pub fn run_batch<W: BatchWorker>() -> ExitCode {
 }
 
 /// How the two kinds of workers are driven differently.
+#[derive(Clone, Copy)]
 struct Pace {
     prefetch: usize,
     timeout: Duration,
