@@ -13,7 +13,7 @@ pub mod roads;
 mod secrets;
 mod start;
 
-pub use build::{Build, checkout};
+pub use build::{Build, cargo, checkout};
 pub use device::register as register_devices;
 pub use elsewhere::Elsewhere;
 pub use extension::Extension;

@@ -92,7 +92,7 @@ async fn a_python_worker_joins_a_running_system() {
 
 /// The example of the runtime, which is the worker that the documents show.
 fn built_worker() -> std::path::PathBuf {
-    let done = std::process::Command::new(env!("CARGO"))
+    let done = telltale_cli::stack::cargo()
         .args([
             "build",
             "--quiet",

@@ -36,7 +36,7 @@ pub(super) fn programs(build: Build, shown: bool, say: &Say) -> anyhow::Result<P
         own
     };
     let folder = match checkout(own) {
-        Some(checkout) => cargo(&checkout, own, build, shown, say)?,
+        Some(checkout) => build_all(&checkout, own, build, shown, say)?,
         None => own.to_owned(),
     };
     built.insert(build, folder.clone());
@@ -56,7 +56,23 @@ pub fn checkout(own: &Path) -> Option<PathBuf> {
     (root.join("Cargo.toml").is_file() && own.join(".fingerprint").is_dir()).then(|| root.to_owned())
 }
 
-fn cargo(checkout: &Path, own: &Path, build: Build, shown: bool, say: &Say) -> anyhow::Result<PathBuf> {
+/// `cargo`, told nothing of the package that a cargo above us runs: build scripts watch those variables, and would
+/// build half the world again each time that they come and go.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let of_a_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if of_a_package.iter().any(|prefix| name.starts_with(prefix))
+            || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"].contains(&&*name)
+        {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
+}
+
+fn build_all(checkout: &Path, own: &Path, build: Build, shown: bool, say: &Say) -> anyhow::Result<PathBuf> {
     let target = own.parent().context("find cargo's target folder")?;
     let release = match build {
         Build::Own => own.ends_with("release"),
@@ -67,7 +83,7 @@ fn cargo(checkout: &Path, own: &Path, build: Build, shown: bool, say: &Say) -> a
     if !folder.join("telltale-store").is_file() {
         say.line("building bridge and workers: minutes, the first time");
     }
-    let mut cargo = Command::new("cargo");
+    let mut cargo = self::cargo();
     cargo
         .args(["build", "--workspace", "--bins", "--target-dir"])
         .arg(target)

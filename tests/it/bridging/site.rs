@@ -252,7 +252,7 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let own = std::env::current_exe().unwrap();
         let folder = own.parent().unwrap().parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = telltale_cli::stack::cargo();
         cargo.args(["build", "--quiet", "--package", "telltale-bridge", "--target-dir"]);
         cargo
             .arg(folder.parent().unwrap())

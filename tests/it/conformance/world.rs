@@ -50,8 +50,7 @@ pub(crate) struct Process {
 fn examples() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
-        let cargo = option_env!("CARGO").unwrap_or("cargo");
-        let done = Command::new(cargo)
+        let done = telltale_cli::stack::cargo()
             .args(["build", "--quiet", "--workspace", "--examples"])
             .status()
             .expect("cargo runs");
