@@ -27,6 +27,7 @@ fn allowed(package: &str) -> Option<&'static [&'static str]> {
         "telltale-schemas" => &[],
         "telltale-nats" => &["telltale-schemas"],
         "telltale-runtime" => &["telltale-schemas", "telltale-nats"],
+        "telltale-checker" => &[],
         "telltale-cli" | "telltale-tests" => return None,
         _ => &["telltale-schemas", "telltale-nats", "telltale-runtime"],
     })
