@@ -88,6 +88,10 @@ pub(crate) struct WorkerArgs {
     /// Entries of the `things` bucket to use offline: one, an array, or one a line.
     #[arg(long, value_name = "FILE", requires = "offline")]
     pub(crate) things: Option<PathBuf>,
+    /// Where a test arms the points at which this process kills itself; in debug builds alone.
+    #[cfg(debug_assertions)]
+    #[arg(long, env = "TELLTALE_FAULT_DIR", value_name = "FOLDER", hide = true)]
+    pub(crate) fault_dir: Option<PathBuf>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,7 +1,8 @@
 //! The loop of a [`BatchWorker`]: collects while a batch is being handled.
 use crate::{
     BatchWorker, Delivery, Failure, Verdict,
-    consume::{CHUNK, Inbox, Item, Pulled},
+    consume::{CHUNK, End, Inbox, Item, Pulled},
+    fault,
     line::{Answer, Line, Work},
     one::{Limits, panic_text},
     outage::Permit,
@@ -69,7 +70,7 @@ pub(crate) async fn run<W: BatchWorker>(
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        at.begin();
+        at.begin().await;
         at.send();
         // What was asked for is taken up even then: only what is in hand is kept alive.
         let has_room = at.collected.len() < W::BATCH_MAX && !at.line.outbox.is_full();
@@ -137,7 +138,7 @@ impl<W: BatchWorker> Loop<'_, W> {
         self.line.show();
     }
 
-    fn begin(&mut self) {
+    async fn begin(&mut self) {
         let idle = self.running.is_none() && !self.line.outbox.has_flying();
         match self.line.outage.permit(idle) {
             Permit::One if self.line.outbox.has_blocked() => return,
@@ -148,6 +149,9 @@ impl<W: BatchWorker> Loop<'_, W> {
             return;
         }
         let Some(batch) = self.next_batch() else { return };
+        if fault::has_bug() {
+            self.acknowledge_first(&batch).await;
+        }
         let (worker, limit) = (self.worker, self.limits.handle);
         let (started, begun) = (Timestamp::now(), Instant::now());
         self.running = Some(
@@ -169,6 +173,14 @@ impl<W: BatchWorker> Loop<'_, W> {
             }
             .boxed(),
         );
+    }
+
+    /// The deliberate bug: what is lost with the process after this is lost.
+    async fn acknowledge_first(&mut self, batch: &Batch<W::Input>) {
+        for item in &batch.items {
+            self.line.desk.settle(item.ticket, End::Ack).await;
+        }
+        self.line.desk.flush().await;
     }
 
     fn next_batch(&mut self) -> Option<Batch<W::Input>> {

@@ -3,6 +3,7 @@ use crate::{
     arrival::{Arrival, Through},
     backoff,
     daemon::Daemon,
+    fault::{self, Point},
     health::Check,
     pull::{Pull, PullError, Valve},
     stop::Fatal,
@@ -391,14 +392,23 @@ impl Desk {
         let Some(ticket) = self.tickets.remove(&id) else {
             return;
         };
+        if let End::Nak(after) = ticket.end {
+            nak(&ticket.message, after).await;
+            return;
+        }
+        fault::point(Point::BeforeAck);
         match ticket.end {
-            End::Nak(after) => nak(&ticket.message, after).await,
             End::Term(reason) if !ticket.arrival.pack => self.term(&ticket.message, &reason).await,
-            End::Ack | End::Term(_) => {
+            _ => {
                 if let Err(error) = ticket.message.ack().await {
                     tracing::debug!("acknowledge: {error}");
                 }
             }
+        }
+        if fault::is_armed(Point::AfterAck) {
+            // It is passed when the acknowledgement is on its way, not when it waits in our memory.
+            self.flush().await;
+            fault::point(Point::AfterAck);
         }
     }
 

@@ -11,6 +11,7 @@ mod compose;
 mod consume;
 mod daemon;
 pub mod delivery;
+pub mod fault;
 pub mod health;
 pub mod lane;
 mod line;

@@ -3,6 +3,7 @@ use crate::{
     Cause,
     compose::Packable,
     consume::{End, Item},
+    fault::{self, Point},
     pack,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -163,7 +164,11 @@ impl Outbox {
         let outgoing: Vec<_> = group.posts.iter().map(|post| post.outgoing.clone()).collect();
         self.flying.push(
             async move {
+                group.pass(Point::BeforePublish, Point::BeforeQuarantine, |_| true);
                 let results = publisher.publish(outgoing).await;
+                group.pass(Point::AfterPublish, Point::AfterQuarantine, |place| {
+                    results[place].is_ok()
+                });
                 (group, results)
             }
             .boxed(),
@@ -190,6 +195,16 @@ impl Group {
 
     fn take(&mut self) -> Option<Self> {
         (self.len() > 0).then(|| std::mem::take(self))
+    }
+
+    /// Passes one point if there are messages that go on, the other if there are entries for the quarantine.
+    fn pass(&self, on: Point, entry: Point, counts: impl Fn(usize) -> bool) {
+        for (point, is_entry) in [(on, false), (entry, true)] {
+            let mut posts = self.posts.iter().enumerate();
+            if posts.any(|(place, post)| (post.lane == Some(Lane::Quarantine)) == is_entry && counts(place)) {
+                fault::point(point);
+            }
+        }
     }
 
     /// Packs the readings.

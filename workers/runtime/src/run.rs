@@ -101,6 +101,8 @@ fn process<A: clap::Args, W>(
         let Some(daemon) = daemon::start(needs.name, &cli.process).await? else {
             return Ok(());
         };
+        #[cfg(debug_assertions)]
+        crate::fault::watch(cli.worker.fault_dir.as_deref(), needs.name);
         let ready = daemon.health().check("worker");
         let (inbox, line) = bind(&daemon, &needs, &cli.worker, pace.prefetch).await?;
         let at = resources(needs.name, &daemon);

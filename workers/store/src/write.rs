@@ -7,7 +7,10 @@ use crate::sql::Statements;
 use crate::trouble::Trouble;
 use crate::{messages, readings};
 use std::collections::HashSet;
-use telltale_runtime::Cause;
+use telltale_runtime::{
+    Cause,
+    fault::{self, Point},
+};
 use telltale_schemas::{RawSeq, Timestamp};
 use tokio_postgres::Transaction;
 
@@ -52,7 +55,9 @@ pub(crate) async fn write(
     let rows = readings::write(&transaction, statements, known, group, started).await?;
     messages::write(&transaction, statements, group, started).await?;
     let epochs = keep_ledger(&transaction, statements, known, group, &rows.duplicates).await?;
+    fault::point(Point::BeforeCommit);
     transaction.commit().await?;
+    fault::point(Point::AfterCommit);
     rows.news.into_known(known);
     known.epochs.extend(epochs);
     let wanted: usize = group.iter().map(|message| message.rows).sum();
