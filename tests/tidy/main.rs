@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
 mod arrows;
 mod decisions;
+mod promises;
 mod settings;
 mod sources;
 
