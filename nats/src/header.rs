@@ -20,6 +20,10 @@ pub const ORIGINAL_SUBJECT: &str = "Telltale-Original-Subject";
 pub const ORIGINAL_RAWSEQ: &str = "Telltale-Original-Rawseq";
 /// On `redo`: when the original was stored by the broker, RFC 3339.
 pub const ORIGINAL_TIME: &str = "Telltale-Original-Time";
+/// On `redo.<worker>.again`: how often the message was tried and failed before it came here.
+pub const ATTEMPTS: &str = "Telltale-Attempts";
+/// On `redo.<worker>.again`: not to be tried before that time, RFC 3339.
+pub const RETRY_AT: &str = "Telltale-Retry-At";
 /// The media type of the payload.
 pub const CONTENT_TYPE: &str = "Content-Type";
 /// W3C Trace Context of this hop.

@@ -3,7 +3,7 @@
 //! `<binary> --manifest` prints it from the worker's types; in another language it is written by hand.
 use crate::{
     Lane, Name,
-    subject::{REDO_STREAM, redo},
+    subject::{REDO_STREAM, again, redo},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::time::Duration;
@@ -119,6 +119,11 @@ pub enum ManifestError {
     },
 }
 
+/// The name of the durable for what a worker tries again. No worker's name has a `_`.
+pub fn again_durable(worker: &str) -> String {
+    format!("{worker}_again")
+}
+
 /// A durable consumer that a worker needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Durable {
@@ -202,7 +207,7 @@ impl Manifest {
         }
     }
 
-    /// The durables that it needs: one on each stream that it reads, and one on REDO.
+    /// The durables that it needs: one on each stream that it reads, and two on REDO.
     pub fn durables(&self) -> Vec<Durable> {
         let ack_wait = Duration::from_secs(self.consumer.ack_wait_s);
         let mut durables: Vec<Durable> = Vec::new();
@@ -231,6 +236,14 @@ impl Manifest {
                 ack_wait,
                 // What may have killed the process is handled strictly by itself.
                 max_ack_pending: 1,
+            });
+            durables.push(Durable {
+                stream: REDO_STREAM,
+                name: again_durable(&self.name),
+                filters: vec![again(&name)],
+                ack_wait,
+                // What waits for its next attempt takes no place of what was never tried.
+                max_ack_pending: self.consumer.max_ack_pending,
             });
         }
         durables
@@ -274,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_one_durable_on_each_stream_and_one_on_redo() {
+    fn a_worker_has_one_durable_on_each_stream_and_two_on_redo() {
         let manifest = Manifest::parse(
             br#"{"name":"store","inputs":["annotated","derived","event","outcome","annotated"]}"#,
         )
@@ -291,6 +304,7 @@ mod tests {
                 ("READINGS", filters(&["annotated.>", "derived.>"]), 2_000),
                 ("EVENTS", filters(&["event.>", "outcome.>"]), 2_000),
                 ("REDO", filters(&["redo.store"]), 1),
+                ("REDO", filters(&["redo.store.again"]), 2_000),
             ]
         );
     }

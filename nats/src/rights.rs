@@ -8,7 +8,7 @@
 //!   for those who are not trusted that far.
 //! - Where a push consumer delivers to. So the right to make one is given for no stream from which something would
 //!   be obeyed.
-use crate::{Lane, Manifest, Name, client::inbox_prefix, manifest::RESERVED, subject::redo};
+use crate::{Lane, Manifest, Name, client::inbox_prefix, manifest::RESERVED, subject};
 
 /// The name of the identity with all rights, the command line's.
 pub const OPERATOR: &str = RESERVED[0];
@@ -126,7 +126,9 @@ pub fn worker(manifest: &Manifest, site: &Name) -> Permissions {
         .publish
         .extend(named(Lane::Event, site, &[QUARANTINE_OVERFLOW.to_owned()]));
     if let Ok(name) = Name::new(&manifest.name) {
-        rights.publish.push(redo(&name));
+        rights
+            .publish
+            .extend([subject::redo(&name), subject::again(&name)]);
     }
     for bucket in &manifest.buckets {
         rights.read_bucket(bucket);
@@ -210,16 +212,21 @@ mod tests {
             [
                 "$JS.ACK.*.*.READINGS.over-limit.>",
                 "$JS.ACK.*.*.REDO.over-limit.>",
+                "$JS.ACK.*.*.REDO.over-limit_again.>",
                 "$JS.ACK.READINGS.over-limit.>",
                 "$JS.ACK.REDO.over-limit.>",
+                "$JS.ACK.REDO.over-limit_again.>",
                 "$JS.API.CONSUMER.INFO.READINGS.over-limit",
                 "$JS.API.CONSUMER.INFO.REDO.over-limit",
+                "$JS.API.CONSUMER.INFO.REDO.over-limit_again",
                 "$JS.API.CONSUMER.MSG.NEXT.READINGS.over-limit",
                 "$JS.API.CONSUMER.MSG.NEXT.REDO.over-limit",
+                "$JS.API.CONSUMER.MSG.NEXT.REDO.over-limit_again",
                 "event.a8-km42.*.over_limit",
                 "event.a8-km42.*.quarantine_overflow",
                 "quarantine.a8-km42.*.*",
                 "redo.over-limit",
+                "redo.over-limit.again",
             ]
         );
     }

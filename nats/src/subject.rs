@@ -331,12 +331,17 @@ pub fn parse_pack(text: &str) -> Option<Name> {
     Name::from_token(site).ok()
 }
 
-/// The stream that carries replays.
+/// The stream of messages for one worker alone.
 pub const REDO_STREAM: &str = "REDO";
 
 /// The subject of a message for one worker alone, `redo.<worker>`.
 pub fn redo(worker: &Name) -> String {
     format!("redo.{}", worker.token())
+}
+
+/// The subject of a message that a worker has failed to handle, and is to try again: `redo.<worker>.again`.
+pub fn again(worker: &Name) -> String {
+    format!("redo.{}.again", worker.token())
 }
 
 /// The subject of a request, `api.<site>.<service>.<operation>`.

@@ -2,6 +2,7 @@
 use crate::{Cause, delivery::Raw};
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
+use std::time::Duration;
 use telltale_nats::{Lane, Name, Subject, header, subject};
 use telltale_schemas::{RawSeq, Timestamp};
 
@@ -26,7 +27,13 @@ pub(crate) struct Arrival {
     pub(crate) place: String,
     /// From 1.
     pub(crate) attempt: u32,
-    pub(crate) redo: bool,
+    /// How often it was tried, and failed, before it came to this road.
+    pub(crate) before: u32,
+    /// How often it was delivered on this road.
+    deliveries: u32,
+    pub(crate) road: Road,
+    /// On [`Road::Again`]: not to be tried before.
+    retry_at: Option<Timestamp>,
     pub(crate) pack: bool,
 }
 
@@ -35,8 +42,26 @@ pub(crate) struct Arrival {
 pub(crate) struct Through {
     /// Creation time of RAW, on its durables.
     pub(crate) epoch: Option<u64>,
-    /// Whether it is the worker's own lane.
-    pub(crate) redo: bool,
+    /// By which road.
+    pub(crate) road: Road,
+}
+
+/// The three roads by which a message comes to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Road {
+    /// A lane, which other workers may read too.
+    Lane,
+    /// The worker's own: what may have killed the process, and what is replayed. One at a time.
+    Alone,
+    /// The worker's own: what it has failed to handle and is to try again.
+    Again,
+}
+
+impl Road {
+    /// Whether it is the worker's own.
+    pub(crate) fn is_own(self) -> bool {
+        self != Self::Lane
+    }
 }
 
 /// The value of a header, if it is there.
@@ -65,13 +90,17 @@ impl Arrival {
         let (stream, sequence) = info
             .as_ref()
             .map_or(("", 0), |info| (info.stream, info.stream_sequence));
-        let attempt = info
+        let deliveries = info
             .as_ref()
             .map_or(1, |info| u32::try_from(info.delivered).unwrap_or(u32::MAX));
-        let original = |name| through.redo.then(|| header(headers, name)).flatten();
+        let road = through.road;
+        let original = |name| road.is_own().then(|| header(headers, name)).flatten();
+        let before = original(header::ATTEMPTS)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
         let text = original(header::ORIGINAL_SUBJECT).unwrap_or(message.subject.as_str());
         let (lane, at, thing, pack) = parse(text, site);
-        let rawseq = if through.redo {
+        let rawseq = if road.is_own() {
             original(header::ORIGINAL_RAWSEQ).and_then(|text| text.parse().ok())
         } else {
             through.epoch.map(|epoch| RawSeq { epoch, seq: sequence })
@@ -90,10 +119,33 @@ impl Arrival {
             site: at,
             thing,
             rawseq,
-            attempt: attempt.max(1),
-            redo: through.redo,
+            attempt: attempt(road, before, deliveries),
+            before,
+            deliveries,
+            road,
+            retry_at: original(header::RETRY_AT).and_then(|text| Timestamp::parse(text).ok()),
             pack,
         }
+    }
+
+    /// How long it has to be put off, if it has: every message on [`Road::Again`] once, whatever the time is, or
+    /// deliveries could not be told from attempts.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        (self.road == Road::Again && self.deliveries <= 1).then(|| {
+            let left = self
+                .retry_at
+                .map_or(0, |at| at.as_micros() - Timestamp::now().as_micros());
+            Duration::from_micros(u64::try_from(left).unwrap_or(0))
+        })
+    }
+
+    /// Whether it was delivered more often than it can have been tried: it may have killed the process.
+    pub(crate) fn is_suspect(&self, attempts_max: u32) -> bool {
+        let tried = match self.road {
+            Road::Lane | Road::Alone => self.deliveries,
+            Road::Again => self.attempt,
+        };
+        tried > attempts_max
     }
 
     /// What a delivery's cause is before its envelope is read.
@@ -116,7 +168,7 @@ impl Arrival {
             source: String::new(),
             hops: hops.to_owned(),
             attempt: self.attempt,
-            redo: self.redo,
+            redo: self.road.is_own(),
         }
     }
 
@@ -145,6 +197,15 @@ pub(crate) fn pairs(headers: Option<&HeaderMap>) -> Vec<(String, String)> {
                 .map(move |value| (name.to_string(), value.as_str().to_owned()))
         })
         .collect()
+}
+
+/// The first delivery on [`Road::Again`] is put off and is no attempt.
+fn attempt(road: Road, before: u32, deliveries: u32) -> u32 {
+    let here = match road {
+        Road::Lane | Road::Alone => deliveries,
+        Road::Again => deliveries.saturating_sub(1),
+    };
+    before.saturating_add(here).max(1)
 }
 
 fn parse(text: &str, site: &Name) -> (Result<Lane, String>, Name, Name, bool) {
@@ -191,6 +252,15 @@ mod tests {
             assert!(lane.is_err(), "{text}");
             assert_eq!((at.plain(), thing.plain()), ("here", NO_THING));
         }
+    }
+
+    #[test]
+    fn attempts_go_on_where_they_were_on_the_road_before() {
+        assert_eq!(attempt(Road::Lane, 0, 3), 3);
+        // Failed once on its lane, put off once, then tried three times.
+        let tried: Vec<_> = (2..=4).map(|n| attempt(Road::Again, 1, n)).collect();
+        assert_eq!(tried, [2, 3, 4]);
+        assert_eq!(attempt(Road::Alone, 4, 1), 5);
     }
 
     #[test]

@@ -44,8 +44,11 @@ struct Loop<'w, W: BatchWorker> {
     collected: Vec<(Item, Delivery<W::Input>)>,
     /// Since when the oldest of them waits.
     since: Instant,
-    /// Batches to handle before anything that is collected: alone, in halves, or again.
+    /// Batches to handle before anything that is collected: halves, and what had to be held.
     ahead: VecDeque<Batch<W::Input>>,
+    /// What may be guilty is judged alone, in turns with what is collected.
+    apart: VecDeque<Batch<W::Input>>,
+    was_apart: bool,
     running: Option<BoxFuture<'w, Handled<W>>>,
     limits: Limits,
 }
@@ -64,6 +67,8 @@ pub(crate) async fn run<W: BatchWorker>(
         collected: Vec::new(),
         since: Instant::now(),
         ahead: VecDeque::new(),
+        apart: VecDeque::new(),
+        was_apart: false,
         running: None,
         limits,
     };
@@ -124,9 +129,8 @@ impl<W: BatchWorker> Loop<'_, W> {
                 let Some(delivery) = self.line.decode::<W::Input>(&item).await else {
                     continue;
                 };
-                if item.arrival.redo {
-                    // What may be guilty is judged alone.
-                    self.ahead.push_back(Batch::of(vec![(item, delivery)]));
+                if item.arrival.road.is_own() {
+                    self.apart.push_back(Batch::of(vec![(item, delivery)]));
                     continue;
                 }
                 if self.collected.is_empty() {
@@ -188,8 +192,12 @@ impl<W: BatchWorker> Loop<'_, W> {
             return Some(batch);
         }
         let count = self.collected.len().min(W::BATCH_MAX);
-        let is_due = count == W::BATCH_MAX || self.since.elapsed() >= W::LINGER;
-        (count > 0 && is_due).then(|| {
+        let is_due = count > 0 && (count == W::BATCH_MAX || self.since.elapsed() >= W::LINGER);
+        self.was_apart = !self.apart.is_empty() && (!is_due || !self.was_apart);
+        if self.was_apart {
+            return self.apart.pop_front();
+        }
+        is_due.then(|| {
             let rest = self.collected.split_off(count);
             self.since = Instant::now();
             Batch::of(std::mem::replace(&mut self.collected, rest))
@@ -315,6 +323,7 @@ impl<W: BatchWorker> Loop<'_, W> {
         let deadline = Instant::now() + self.limits.drain;
         self.collected.clear();
         self.ahead.clear();
+        self.apart.clear();
         tracing::info!(in_hand = self.line.desk.len(), "draining");
         let finish = async {
             loop {

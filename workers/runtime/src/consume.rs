@@ -1,20 +1,14 @@
 //! What is in hand: taken from the durables, kept alive, and acknowledged. Nothing else acknowledges.
 use crate::{
     arrival::{Arrival, Through},
-    backoff,
+    bind::Source,
     daemon::Daemon,
     fault::{self, Point},
-    health::Check,
-    pull::{Pull, PullError, Valve},
-    stop::Fatal,
+    pull::Valve,
 };
 use async_nats::{
     Client,
-    jetstream::{
-        self, AckKind, ErrorCode,
-        consumer::PullConsumer,
-        stream::{ConsumerError, ConsumerErrorKind},
-    },
+    jetstream::{self, AckKind},
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream, stream::SelectAll};
@@ -23,13 +17,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use telltale_nats::{Lane, subject};
+use telltale_nats::Lane;
 use tokio::{sync::watch, time::Instant};
 
 /// Most messages taken up in one go. Around this number throughput does not change; far below it does.
 pub(crate) const CHUNK: usize = 500;
-/// The metadata of a durable on RAW that says when RAW was made.
-const EPOCH: &str = "telltale-epoch";
 /// How long quiet must last before a drain believes that no message is on its way.
 const QUIET: Duration = Duration::from_millis(100);
 /// What a draining copy gives back comes again after this time, when that copy asks for nothing any more.
@@ -40,139 +32,7 @@ const GIVEN_BACK: Duration = Duration::from_millis(300);
 pub(crate) struct Pulled {
     pub(crate) message: jetstream::Message,
     pub(crate) through: Through,
-    ack_wait: Duration,
-}
-
-/// One durable of the worker's, bound.
-#[derive(Debug, Clone)]
-struct Durable {
-    name: &'static str,
-    stream: &'static str,
-    batch: usize,
-    context: jetstream::Context,
-    client: Client,
-    check: Check,
-    valve: watch::Receiver<Valve>,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum BindError {
-    #[error("durable `{name}` on {stream} is not there; run `telltale provision`")]
-    Missing {
-        name: &'static str,
-        stream: &'static str,
-    },
-    #[error("durable `{name}` on {stream} does not say when RAW was made; run `telltale provision`")]
-    NoEpoch {
-        name: &'static str,
-        stream: &'static str,
-    },
-    #[error("durable `{name}` on {stream} cannot be bound: {source}")]
-    Unavailable {
-        name: &'static str,
-        stream: &'static str,
-        // The client's error prints its own source.
-        source: ConsumerError,
-    },
-    #[error("no subscription for durable `{name}` on {stream}: {source}")]
-    Subscribe {
-        name: &'static str,
-        stream: &'static str,
-        source: async_nats::SubscribeError,
-    },
-}
-
-/// A bound durable's messages.
-struct Source {
-    durable: Durable,
-    pull: Pull,
-    through: Through,
-    ack_wait: Duration,
-}
-
-impl Durable {
-    async fn bind(&self) -> Result<(Pull, Through, Duration), BindError> {
-        let (name, stream) = (self.name, self.stream);
-        let consumer: PullConsumer = self
-            .context
-            .get_consumer_from_stream(name, stream)
-            .await
-            .map_err(|source| match source.kind() {
-                ConsumerErrorKind::JetStream(error)
-                    if matches!(
-                        error.error_code(),
-                        ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND
-                    ) =>
-                {
-                    BindError::Missing { name, stream }
-                }
-                _ => BindError::Unavailable { name, stream, source },
-            })?;
-        let config = &consumer.cached_info().config;
-        let ack_wait = config.ack_wait;
-        let epoch = config.metadata.get(EPOCH).and_then(|text| text.parse().ok());
-        if stream == Lane::Raw.stream() && epoch.is_none() {
-            return Err(BindError::NoEpoch { name, stream });
-        }
-        let through = Through {
-            epoch: epoch.filter(|_| stream == Lane::Raw.stream()),
-            redo: stream == subject::REDO_STREAM,
-        };
-        let pull = Pull::new(&self.client, consumer, self.batch, self.valve.clone())
-            .await
-            .map_err(|source| BindError::Subscribe { name, stream, source })?;
-        self.check.set_ready();
-        Ok((pull, through, ack_wait))
-    }
-
-    /// Binds again, for as long as it takes.
-    async fn rebind(&self, why: &PullError) -> (Pull, Through, Duration) {
-        tracing::warn!(
-            stream = self.stream,
-            "no more messages from {}: {why}; binding again",
-            self.stream
-        );
-        self.check.set_unready(why.to_string());
-        let mut attempt = 0;
-        loop {
-            match self.bind().await {
-                Ok(bound) => {
-                    tracing::info!(stream = self.stream, "bound to {} again", self.stream);
-                    return bound;
-                }
-                Err(error) => {
-                    attempt += 1;
-                    if attempt == 1 {
-                        tracing::warn!("{error}");
-                    }
-                    self.check.set_unready(error.to_string());
-                    let pause = backoff::jittered(Duration::from_millis(200), attempt);
-                    tokio::time::sleep(pause.min(Duration::from_secs(5))).await;
-                }
-            }
-        }
-    }
-}
-
-impl Source {
-    /// Endless: what fails is bound again.
-    async fn next(&mut self) -> Pulled {
-        loop {
-            match self.pull.next().await {
-                Ok(message) => {
-                    return Pulled {
-                        message: Pull::delivered(message, self.durable.context.clone()),
-                        through: self.through,
-                        ack_wait: self.ack_wait,
-                    };
-                }
-                Err(why) => {
-                    let (pull, through, ack_wait) = self.durable.rebind(&why).await;
-                    (self.pull, self.through, self.ack_wait) = (pull, through, ack_wait);
-                }
-            }
-        }
-    }
+    pub(crate) ack_wait: Duration,
 }
 
 /// All durables of a worker, merged.
@@ -190,36 +50,17 @@ impl std::fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    /// Binds a durable on each stream of `lanes`, and the one on REDO. What is not provisioned, or not allowed,
-    /// is fatal; what is away is waited for.
+    /// Binds all durables of the worker that reads those lanes.
     pub(crate) async fn bind(
         daemon: &Daemon,
         name: &'static str,
         lanes: &[Lane],
         prefetch: usize,
     ) -> anyhow::Result<Self> {
-        let context = telltale_nats::client::context(daemon.client().clone());
         let valve = daemon.valve().clone();
         let streams: BTreeSet<&'static str> = lanes.iter().map(|lane| lane.stream()).collect();
-        let with_batch = streams.into_iter().map(|stream| (stream, prefetch));
         let mut sources = SelectAll::new();
-        for (stream, batch) in with_batch.chain([(subject::REDO_STREAM, 1)]) {
-            let durable = Durable {
-                name,
-                stream,
-                batch,
-                context: context.clone(),
-                client: daemon.client().clone(),
-                check: daemon.health().check(format!("durable {stream}")),
-                valve: valve.subscribe(),
-            };
-            let (pull, through, ack_wait) = bind_first(daemon, &durable).await?;
-            let source = Source {
-                durable,
-                pull,
-                through,
-                ack_wait,
-            };
+        for source in Source::bind_all(daemon, name, streams, prefetch).await? {
             sources.push(
                 futures::stream::unfold(Box::new(source), |mut source| async move {
                     let pulled = source.next().await;
@@ -264,33 +105,6 @@ impl Inbox {
             returned += 1;
         }
         tracing::debug!(returned, "gave back {returned} messages that were not begun");
-    }
-}
-
-async fn bind_first(daemon: &Daemon, durable: &Durable) -> anyhow::Result<(Pull, Through, Duration)> {
-    let mut attempt = 0;
-    loop {
-        let error = match durable.bind().await {
-            Ok(bound) => return Ok(bound),
-            Err(error @ (BindError::Missing { .. } | BindError::NoEpoch { .. })) => {
-                return Err(Fatal::Precondition(error.to_string()).into());
-            }
-            Err(error) => error,
-        };
-        // A request that is not allowed is seen only as silence; the refusal comes beside it.
-        if let Some(text) = daemon.denied() {
-            return Err(Fatal::Unauthorised(format!("`{}` is not allowed: {text}", durable.name)).into());
-        }
-        attempt += 1;
-        if attempt == 1 {
-            tracing::warn!("{error}; trying on");
-        }
-        durable.check.set_unready(error.to_string());
-        let pause = backoff::jittered(Duration::from_millis(200), attempt);
-        tokio::select! {
-            () = tokio::time::sleep(pause.min(Duration::from_secs(2))) => {}
-            () = daemon.stop().cancelled() => return Err(error.into()),
-        }
     }
 }
 
@@ -372,6 +186,11 @@ impl Desk {
             },
         );
         id
+    }
+
+    /// Gives a message back that was not taken in hand: it is to come again after that time.
+    pub(crate) async fn put_off(&self, pulled: &Pulled, after: Duration) {
+        nak(&pulled.message, after).await;
     }
 
     /// The message behind a ticket.

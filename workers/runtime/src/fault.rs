@@ -3,7 +3,9 @@
 //! Whoever tests names a folder (`TELLTALE_FAULT_DIR`) and puts a file `<worker>.<point>.armed` there. The process
 //! that passes the point next renames it to `<worker>.<point>.fired` and kills itself with SIGKILL: the file is the
 //! evidence that the fault happened. While `ack_before_commit.bug` is there, batch workers acknowledge a batch
-//! before they handle it; a suite that does not notice is worth nothing. In a release build none of this exists.
+//! before they handle it; a suite that does not notice is worth nothing. While `<worker>.handler` is there when a
+//! worker starts, its handler fails for things called `fails-…`, panics for `panics-…` and hangs for `hangs-…`.
+//! In a release build none of this exists.
 use std::fmt;
 
 /// Where a process may be killed.
@@ -65,13 +67,14 @@ impl fmt::Display for Point {
 pub const ACK_BEFORE_COMMIT: &str = "ack_before_commit.bug";
 
 #[cfg(debug_assertions)]
-pub(crate) use live::watch;
+pub(crate) use live::{handler, watch};
 #[cfg(debug_assertions)]
 pub use live::{has_bug, is_armed, point};
 
 #[cfg(debug_assertions)]
 mod live {
     use super::{ACK_BEFORE_COMMIT, Point};
+    use crate::Failure;
     use std::{
         fs, io,
         path::{Path, PathBuf},
@@ -85,6 +88,7 @@ mod live {
     pub(super) struct Faults {
         folder: PathBuf,
         worker: &'static str,
+        has_handler: bool,
     }
 
     impl Faults {
@@ -92,6 +96,7 @@ mod live {
             Self {
                 folder: folder.to_owned(),
                 worker,
+                has_handler: folder.join(format!("{worker}.handler")).exists(),
             }
         }
 
@@ -129,6 +134,19 @@ mod live {
         }
     }
 
+    /// Stands before the worker's own handler.
+    pub(crate) async fn handler(thing: &str) -> Result<(), Failure> {
+        if !FAULTS.get().is_some_and(|faults| faults.has_handler) {
+            return Ok(());
+        }
+        match thing.split_once('-').map_or("", |(kind, _)| kind) {
+            "fails" => Err(anyhow::anyhow!("a test has this handler fail").into()),
+            "panics" => panic!("a test has this handler panic"),
+            "hangs" => std::future::pending().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Kills the process if that was asked for.
     pub fn point(point: Point) {
         if let Some(faults) = FAULTS.get()
@@ -157,6 +175,13 @@ mod live {
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn point(_: Point) {}
+
+/// Nothing, in a release build.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub(crate) async fn handler(_: &str) -> Result<(), crate::Failure> {
+    Ok(())
+}
 
 /// Never, in a release build.
 #[cfg(not(debug_assertions))]

@@ -7,6 +7,7 @@ mod args;
 mod arrival;
 mod backoff;
 mod batch;
+mod bind;
 mod compose;
 mod consume;
 mod daemon;

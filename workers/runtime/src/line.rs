@@ -1,7 +1,7 @@
 //! What both loops share: from a delivered message to work, and from an answer to its end.
 use crate::{
     Cause, Delivery, Failure, Inbound, Outbound, Verdict,
-    arrival::{self, Arrival},
+    arrival::{self, Arrival, Road},
     backoff,
     compose::{self, ComposeError, Writer, Written},
     consume::{Desk, End, Item, Pulled},
@@ -59,6 +59,10 @@ impl Line {
     /// Takes a message in hand. What may be handled comes back; all else is seen to.
     pub(crate) async fn take_up(&mut self, pulled: Pulled) -> Vec<Item> {
         let arrival = Arc::new(Arrival::of(&pulled.message, pulled.through, &self.rules.site));
+        if let Some(pause) = arrival.pause() {
+            self.desk.put_off(&pulled, pause).await;
+            return Vec::new();
+        }
         if let Ok(lane) = &arrival.lane {
             self.metrics.received(*lane);
         }
@@ -111,12 +115,13 @@ impl Line {
     /// quarantine. Deliveries count what a killed process had fetched and not begun, so guilt is not proven yet.
     async fn within_attempts(&mut self, items: Vec<Item>) -> Vec<Item> {
         let Some(first) = items.first() else { return items };
-        if first.arrival.attempt <= self.rules.attempts_max {
+        if !first.arrival.is_suspect(self.rules.attempts_max) {
             return items;
         }
         for item in items {
             let cause = self.peek(&item);
-            if item.arrival.redo || (item.arrival.pack && cause.thing.plain() == arrival::NO_THING) {
+            let is_nobodys = item.arrival.pack && cause.thing.plain() == arrival::NO_THING;
+            if item.arrival.road == Road::Alone || is_nobodys {
                 let fault = Fault::at("", format!("delivered {} times", item.arrival.attempt));
                 self.reject(item, cause, Timestamp::now(), "attempts", &[fault])
                     .await;
@@ -125,7 +130,7 @@ impl Line {
             let Some(message) = self.desk.message(item.ticket) else {
                 continue;
             };
-            let outgoing = redo::outgoing(&self.rules.worker, &item, &cause, message.headers.as_ref());
+            let outgoing = redo::outgoing(&self.rules.worker, &item, &cause, message, redo::Why::Suspect);
             self.metrics.processed(Outcome::Redone);
             let follow = Follow {
                 singles: vec![(outgoing, None)],
@@ -285,7 +290,8 @@ impl Line {
         compose::hops(&cause.hops, &hop)
     }
 
-    /// Counted: again after a pause, or to the quarantine.
+    /// Counted: again after a pause, or to the quarantine. What waits for its next attempt leaves the road of those
+    /// that were never tried, or enough of it would stop them.
     async fn retry(&mut self, work: Work, reason: &str, why: &str, after: Option<Duration>) {
         let attempt = work.cause.attempt;
         if attempt >= self.rules.attempts_max {
@@ -296,7 +302,23 @@ impl Line {
         self.metrics.processed(Outcome::Failed);
         tracing::warn!(id = %work.cause.id, attempt, reason, "attempt {attempt} failed: {why}");
         let after = after.unwrap_or_else(|| backoff::jittered(self.rules.retry_first, attempt));
-        self.desk.settle(work.item.ticket, End::Nak(after)).await;
+        let Some(message) = self.desk.message(work.item.ticket) else {
+            return;
+        };
+        // A reading without a thing's name has no subject of its own.
+        let is_nobodys = work.item.arrival.pack && work.cause.thing.plain() == arrival::NO_THING;
+        if work.item.arrival.road == Road::Again || is_nobodys {
+            self.desk.settle(work.item.ticket, End::Nak(after)).await;
+            return;
+        }
+        let retry_at = Timestamp::now().plus_micros(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
+        let why = redo::Why::Failed(attempt, retry_at);
+        let outgoing = redo::outgoing(&self.rules.worker, &work.item, &work.cause, message, why);
+        let follow = Follow {
+            singles: vec![(outgoing, None)],
+            ..Follow::default()
+        };
+        self.outbox.put(work.item, work.cause, End::Ack, follow);
     }
 
     /// To the quarantine; the original is terminated once that is confirmed.
@@ -356,13 +378,16 @@ impl Line {
                         )];
                         self.reject(waiting.item, waiting.cause, started, "size", &faults)
                             .await;
+                    } else if waiting.cause.attempt >= self.rules.attempts_max {
+                        let faults = [Fault::at("", why)];
+                        self.reject(waiting.item, waiting.cause, started, "attempts", &faults)
+                            .await;
                     } else {
-                        let work = Work {
-                            item: waiting.item,
-                            cause: waiting.cause,
-                            started,
-                        };
-                        self.retry(work, "attempts", &why, None).await;
+                        // The broker may refuse the road to the next attempt just as well.
+                        self.metrics.processed(Outcome::Failed);
+                        tracing::warn!(id = %waiting.cause.id, "refused by the broker: {why}");
+                        let pause = backoff::jittered(self.rules.retry_first, waiting.cause.attempt);
+                        self.desk.settle(waiting.item.ticket, End::Nak(pause)).await;
                     }
                 }
             }

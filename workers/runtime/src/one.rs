@@ -1,10 +1,12 @@
 //! The loop of a [`Worker`]: many messages in hand, one for each thing in the worker's code.
 use crate::{
     Delivery, Verdict, Worker,
+    arrival::Road,
     consume::{CHUNK, Inbox, Item},
+    fault,
     line::{Answer, Line, Work},
     outage::Permit,
-    turns::Turns,
+    turns::{Queue, Turns},
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use std::{panic::AssertUnwindSafe, time::Duration};
@@ -14,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// `handle` futures at once.
 const HANDLERS_MAX: usize = 32;
+/// Of these for what failed before: a message that hangs must not take the place of those that were never tried.
+const AGAIN_MAX: usize = 8;
 /// Messages that wait for their turn; no more are asked for beyond it.
 const WAITING_MAX: usize = CHUNK;
 /// How often it is looked whether something in hand must be kept alive.
@@ -26,13 +30,16 @@ pub(crate) struct Limits {
     pub(crate) drain: Duration,
 }
 
+type Waiting<I> = (Item, Delivery<I>);
 type Handled<O> = (String, Work, Instant, Answer<O>);
 
 struct Loop<'w, W: Worker> {
     worker: &'w W,
     line: Line,
-    turns: Turns<String, (Item, Delivery<W::Input>)>,
+    turns: Turns<String, Waiting<W::Input>>,
     running: FuturesUnordered<BoxFuture<'w, Handled<W::Output>>>,
+    /// How many of these failed before.
+    running_again: usize,
     limits: Limits,
 }
 
@@ -49,6 +56,7 @@ pub(crate) async fn run<W: Worker>(
         line,
         turns: Turns::new(),
         running: FuturesUnordered::new(),
+        running_again: 0,
         limits,
     };
     let mut beat = tokio::time::interval(BEAT);
@@ -64,7 +72,7 @@ pub(crate) async fn run<W: Worker>(
             biased;
             () = stop.cancelled() => break,
             returned = at.line.outbox.back(), if at.line.outbox.has_flying() => at.line.came_back(returned).await,
-            Some(handled) = at.running.next(), if !at.running.is_empty() => at.handled(handled).await,
+            Some(handled) = at.running.next(), if !at.running.is_empty() => at.ended(handled).await,
             chunk = inbox.take(CHUNK) => at.take_up(chunk).await,
             _ = beat.tick() => at.line.desk.keep_alive().await,
             () = wait_until(until) => {}
@@ -89,7 +97,8 @@ impl<W: Worker> Loop<'_, W> {
         for pulled in chunk {
             for item in self.line.take_up(pulled).await {
                 if let Some(delivery) = self.line.decode::<W::Input>(&item).await {
-                    self.turns.push(delivery.thing().to_owned(), (item, delivery));
+                    let (thing, queue) = (delivery.thing().to_owned(), queue(&item));
+                    self.turns.push(thing, queue, (item, delivery));
                 }
             }
         }
@@ -108,13 +117,23 @@ impl<W: Worker> Loop<'_, W> {
             if self.running.len() >= HANDLERS_MAX || self.line.outbox.is_full() {
                 return;
             }
-            let Some((thing, (item, delivery))) = self.turns.next() else {
+            let Some((thing, (item, delivery))) = self.next() else {
                 return;
             };
             if let Some(handled) = self.handle(thing, item, delivery) {
                 self.handled(handled).await;
             }
         }
+    }
+
+    /// Neither queue can stop the other.
+    fn next(&mut self) -> Option<(String, Waiting<W::Input>)> {
+        let order: &[Queue] = match self.running_again {
+            0 => &[Queue::Again, Queue::First],
+            1..AGAIN_MAX => &[Queue::First, Queue::Again],
+            _ => &[Queue::First],
+        };
+        order.iter().find_map(|queue| self.turns.next(*queue))
     }
 
     /// Calls the worker. What it can answer without waiting costs no task and no timer.
@@ -139,13 +158,20 @@ impl<W: Worker> Loop<'_, W> {
             traceparent = work.cause.traceparent.as_deref(),
         );
         let worker = self.worker;
-        let mut future = AssertUnwindSafe(tracing::Instrument::instrument(worker.handle(delivery), span))
+        let handle = async move {
+            fault::handler(delivery.thing()).await?;
+            worker.handle(delivery).await
+        };
+        let mut future = AssertUnwindSafe(tracing::Instrument::instrument(handle, span))
             .catch_unwind()
             .boxed();
         if let Some(result) = future.as_mut().now_or_never() {
             return Some((thing, work, begun, answer(result)));
         }
         let limit = self.limits.handle;
+        if queue(&work.item) == Queue::Again {
+            self.running_again += 1;
+        }
         self.running.push(
             async move {
                 let answer = match tokio::time::timeout(limit, future).await {
@@ -159,6 +185,14 @@ impl<W: Worker> Loop<'_, W> {
         None
     }
 
+    /// One of those that took their time.
+    async fn ended(&mut self, handled: Handled<W::Output>) {
+        if queue(&handled.1.item) == Queue::Again {
+            self.running_again -= 1;
+        }
+        self.handled(handled).await;
+    }
+
     async fn handled(&mut self, (thing, work, begun, answer): Handled<W::Output>) {
         self.line
             .metrics
@@ -168,7 +202,10 @@ impl<W: Worker> Loop<'_, W> {
             None => self.turns.done(&thing),
             // The same bytes give the same delivery.
             Some(held) => match self.line.decode::<W::Input>(&held.item).await {
-                Some(delivery) => self.turns.again(thing, (held.item, delivery)),
+                Some(delivery) => {
+                    let queue = queue(&held.item);
+                    self.turns.again(thing, queue, (held.item, delivery));
+                }
                 None => self.turns.done(&thing),
             },
         }
@@ -215,6 +252,14 @@ impl<W: Worker> Loop<'_, W> {
         }
         self.line.desk.give_back().await;
         self.line.desk.flush().await;
+    }
+}
+
+fn queue(item: &Item) -> Queue {
+    if item.arrival.road == Road::Again {
+        Queue::Again
+    } else {
+        Queue::First
     }
 }
 

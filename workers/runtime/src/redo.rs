@@ -1,7 +1,8 @@
-//! Handing a message to one worker alone.
+//! Handing a message to one worker, the one that has it.
 use crate::{Cause, arrival, consume::Item, quarantine};
-use async_nats::HeaderMap;
+use async_nats::jetstream;
 use telltale_nats::{Lane, Name, header, publish::Outgoing, subject};
+use telltale_schemas::Timestamp;
 
 /// Headers of an original that go along. None of JetStream's own: they would act again.
 const KEPT: [&str; 9] = [
@@ -16,9 +17,25 @@ const KEPT: [&str; 9] = [
     header::HOPS,
 ];
 
-/// The message that carries `item` to `worker` alone.
-pub(crate) fn outgoing(worker: &Name, item: &Item, cause: &Cause, headers: Option<&HeaderMap>) -> Outgoing {
+/// Why a worker hands a message to itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Why {
+    /// It may have killed the process: alone.
+    Suspect,
+    /// So many attempts have failed: again, not before that time.
+    Failed(u32, Timestamp),
+}
+
+/// The message that carries `item`, which came as `message`, to `worker` once more.
+pub(crate) fn outgoing(
+    worker: &Name,
+    item: &Item,
+    cause: &Cause,
+    message: &jetstream::Message,
+    why: Why,
+) -> Outgoing {
     let arrival = &item.arrival;
+    let headers = message.headers.as_ref();
     let mut kept: Vec<(&'static str, String)> = KEPT
         .into_iter()
         .filter(|name| !arrival.pack || (*name != header::CONTENT_TYPE && *name != header::HOPS))
@@ -40,10 +57,34 @@ pub(crate) fn outgoing(worker: &Name, item: &Item, cause: &Cause, headers: Optio
         kept.push((header::ORIGINAL_RAWSEQ, rawseq.to_string()));
     }
     kept.push((header::ORIGINAL_TIME, arrival.stored.to_string()));
-    // Moved twice, it is there once: the place names the message as the stream stored it.
-    kept.push((header::MSG_ID, format!("{}.{}.redo", cause.id, arrival.place)));
+    let subject = match why {
+        Why::Suspect => {
+            if arrival.before > 0 {
+                kept.push((header::ATTEMPTS, arrival.before.to_string()));
+            }
+            subject::redo(worker)
+        }
+        Why::Failed(attempts, retry_at) => {
+            kept.push((header::ATTEMPTS, attempts.to_string()));
+            kept.push((header::RETRY_AT, retry_at.to_string()));
+            subject::again(worker)
+        }
+    };
+    // Moved twice from one place, it is there once: a message's place in its stream names it.
+    let place = message.info().map_or_else(
+        |_| arrival.place.clone(),
+        |info| {
+            format!(
+                "{}-{}-{}",
+                info.stream,
+                info.stream_sequence,
+                info.published.unix_timestamp_nanos()
+            )
+        },
+    );
+    kept.push((header::MSG_ID, format!("{}.{place}.redo", cause.id)));
     Outgoing {
-        subject: subject::redo(worker),
+        subject,
         headers: kept,
         payload: item.body.clone(),
         stream: subject::REDO_STREAM,
