@@ -9,7 +9,8 @@ use telltale_nats::{
     topology::{Limits, Retention, Size},
 };
 
-const DURABLES: usize = 2 + 5 + 2;
+/// Of validate, store and over-limit: one on each stream that they read, and two on REDO each.
+const DURABLES: usize = 3 + 6 + 3;
 
 async fn plan(broker: &Broker, topology: &Topology, manifests: &[Manifest]) -> Plan {
     let js = broker.context().await;
