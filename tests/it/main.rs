@@ -10,6 +10,7 @@ mod extension;
 mod formats;
 mod journey;
 mod outages;
+mod points;
 mod roads;
 mod standing;
 mod storage;

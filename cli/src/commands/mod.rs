@@ -3,6 +3,7 @@
 //! A command is a clap struct with an async `run`, which finds its own context; data goes to stdout, talk to
 //! stderr, and the answer is an exit code.
 pub mod admit;
+pub mod chaos;
 pub mod courier;
 pub mod exit;
 pub mod init;

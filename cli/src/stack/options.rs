@@ -1,7 +1,7 @@
 //! What a stack consists of.
 use super::{Build, Port};
 use crate::find::{Say, ServerArgs};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 use telltale_nats::manifest::Manifest;
 
 /// When JetStream writes to disk.
@@ -51,6 +51,8 @@ pub struct StackOptions {
     pub show_build: bool,
     /// More workers to let in and to provision for; the caller starts them.
     pub manifests: Vec<Manifest>,
+    /// How long the broker waits for an acknowledgement, instead of what the workers' manifests say.
+    pub ack_wait: Option<Duration>,
     /// More variables for bridge and workers.
     pub env: Vec<(String, String)>,
     pub say: Say,
@@ -68,6 +70,7 @@ impl Default for StackOptions {
             build: Build::Own,
             show_build: false,
             manifests: vec![],
+            ack_wait: None,
             env: vec![],
             say: Say::nothing(),
         }

@@ -91,6 +91,11 @@ impl Stack {
         let (programs, manifests) = made.await??;
         self.programs = Some(programs);
         self.built_in = manifests;
+        if let Some(ack_wait) = self.options.ack_wait {
+            for manifest in &mut self.built_in {
+                manifest.consumer.ack_wait_s = ack_wait.as_secs().max(1);
+            }
+        }
         Ok(())
     }
 
