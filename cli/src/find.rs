@@ -5,7 +5,7 @@ mod user;
 mod wheel;
 
 pub use nats::nats_server;
-pub use postgres::{Postgres, postgres};
+pub use postgres::{Postgres, postgres, postgres_version};
 pub use user::{RunAs, can_reach, database_user};
 pub use wheel::{FetchError, Wheel};
 

@@ -84,11 +84,14 @@ fn installed() -> Vec<PathBuf> {
 fn serves(folder: &Path) -> bool {
     let postgres = folder.join("postgres");
     let reachable = database_user().is_none_or(|user| can_reach(&postgres, user));
-    let said = Command::new(&postgres).arg("--version").output();
-    let version = said
-        .ok()
-        .and_then(|output| version(&String::from_utf8_lossy(&output.stdout)));
-    reachable && folder.join("initdb").is_file() && version.is_some_and(|(major, _)| major >= OLDEST)
+    let new_enough = postgres_version(folder).is_some_and(|major| major >= OLDEST);
+    reachable && folder.join("initdb").is_file() && new_enough
+}
+
+/// The major version of the programs in a folder.
+pub fn postgres_version(folder: &Path) -> Option<u32> {
+    let said = Command::new(folder.join("postgres")).arg("--version").output();
+    version(&String::from_utf8_lossy(&said.ok()?.stdout)).map(|(major, _)| major)
 }
 
 #[cfg(test)]

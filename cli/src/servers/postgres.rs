@@ -1,6 +1,6 @@
 //! A PostgreSQL of our own: loopback, passwords, and never as root.
 use crate::{
-    find::{RunAs, can_reach, database_user},
+    find::{self, RunAs, can_reach, database_user},
     supervise::{Probe, Spec},
 };
 use rustix::process::Signal;
@@ -22,6 +22,9 @@ pub const READER: &str = "telltale_reader";
 /// The database.
 pub const DATABASE: &str = "telltale";
 
+/// The file in the home that says whose it is.
+const MARK: &str = "made-for";
+
 /// Why our PostgreSQL cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
@@ -31,6 +34,11 @@ pub enum PrepareError {
     Foreign(PathBuf),
     #[error("initdb failed: {0}")]
     Init(String),
+    #[error(
+        "the readings in {data} were written by PostgreSQL {there}, and what was found here is {here}: install \
+         PostgreSQL {there}, or name its folder with --postgres-bin, or begin anew with `telltale down --volumes`"
+    )]
+    Version { data: PathBuf, there: u32, here: u32 },
 }
 
 /// What makes an instance.
@@ -66,7 +74,9 @@ impl Instance {
     pub fn prepare(&self) -> Result<(), PrepareError> {
         let user = database_user();
         let data = self.data();
+        self.set_aside_another_stacks()?;
         if data.join("PG_VERSION").exists() {
+            self.same_version()?;
             return self.forget_stranger();
         }
         let write = |path: &Path| {
@@ -97,7 +107,8 @@ impl Instance {
         let output = initdb.output().map_err(write(&self.programs.join("initdb")))?;
         fs::remove_file(&secret).map_err(write(&secret))?;
         if output.status.success() {
-            return Ok(());
+            let mark = self.home.join(MARK);
+            return crate::envfile::write_private(&mark, &self.mark()).map_err(write(&mark));
         }
         // Half a data folder would look like a whole one next time.
         if data.exists() {
@@ -110,6 +121,51 @@ impl Instance {
 
     fn data(&self) -> PathBuf {
         self.home.join("data")
+    }
+
+    /// What tells the database of this stack from one that was made for another: only this one knows our password.
+    fn mark(&self) -> String {
+        use std::fmt::Write as _;
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(self.password.as_bytes());
+        digest.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes any text");
+            text
+        })
+    }
+
+    /// Who deletes `.telltale` by hand leaves a database that is kept elsewhere. Its password went along, so it is of
+    /// no use to us; its readings may be to somebody.
+    fn set_aside_another_stacks(&self) -> Result<(), PrepareError> {
+        match fs::read_to_string(self.home.join(MARK)) {
+            Ok(mark) if mark.trim() != self.mark() => {}
+            _ => return Ok(()),
+        }
+        let mut aside = self.home.as_os_str().to_owned();
+        aside.push(format!(".{}", jiff::Timestamp::now().as_second()));
+        tracing::warn!(
+            "a database of a stack that is gone was in {}; it is in {} now",
+            self.home.display(),
+            PathBuf::from(&aside).display()
+        );
+        fs::rename(&self.home, &aside).map_err(|source| PrepareError::Write {
+            path: self.home.clone(),
+            source,
+        })
+    }
+
+    /// PostgreSQL reads only what its own major version has written.
+    fn same_version(&self) -> Result<(), PrepareError> {
+        let path = self.data().join("PG_VERSION");
+        let text = fs::read_to_string(&path).map_err(|source| PrepareError::Write { path, source })?;
+        let there = text.trim().parse().ok();
+        match there.zip(find::postgres_version(&self.programs)) {
+            Some((there, here)) if there != here => Err(PrepareError::Version {
+                data: self.data(),
+                there,
+                here,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Under /var/tmp anybody may have made the folder before us; then it is not used.
@@ -247,6 +303,58 @@ fn identifier(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn instance(programs: &Path, home: &Path, password: &str) -> Instance {
+        Instance {
+            programs: programs.to_owned(),
+            home: home.to_owned(),
+            port: 1,
+            password: password.to_owned(),
+            durable: false,
+        }
+    }
+
+    /// A folder whose `postgres` says that it is version 18.
+    fn version_18(dir: &Path) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let program = dir.join("postgres");
+        fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 18.4'\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        dir.to_owned()
+    }
+
+    #[test]
+    fn a_database_of_another_major_version_is_told_by_both_numbers() {
+        let dir = crate::stack::scratch("pg-version").unwrap();
+        fs::create_dir_all(dir.join("home/data")).unwrap();
+        fs::write(dir.join("home/data/PG_VERSION"), "15\n").unwrap();
+        let error = instance(&version_18(&dir), &dir.join("home"), "x")
+            .prepare()
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("PostgreSQL 15") && text.contains("is 18"), "{text}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_database_of_a_stack_that_is_gone_is_set_aside_and_kept() {
+        let dir = crate::stack::scratch("pg-aside").unwrap();
+        fs::create_dir_all(dir.join("home/data")).unwrap();
+        fs::write(dir.join("home/data/PG_VERSION"), "18\n").unwrap();
+        let (old, new) = (
+            instance(&dir, &dir.join("home"), "old"),
+            instance(&dir, &dir.join("home"), "new"),
+        );
+        fs::write(dir.join("home").join(MARK), old.mark()).unwrap();
+        old.set_aside_another_stacks().unwrap();
+        assert!(dir.join("home/data/PG_VERSION").exists());
+        new.set_aside_another_stacks().unwrap();
+        assert!(!dir.join("home").exists());
+        let aside = fs::read_dir(&dir).unwrap().filter_map(Result::ok);
+        let kept = aside.filter(|entry| entry.path().join("data/PG_VERSION").exists());
+        assert_eq!(kept.count(), 1);
+        fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn another_user_gets_the_same_database() {

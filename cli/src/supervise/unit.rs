@@ -148,7 +148,8 @@ impl Unit {
 
     /// Waits until its probe says that it serves.
     pub async fn ready(&self, patience: Duration) -> Result<(), ControlError> {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
+        let deadline = began + patience;
         let mut seen = String::new();
         let ends = self.state().restarts + ENDS_MAX;
         while Instant::now() < deadline && self.state().restarts < ends {
@@ -179,7 +180,7 @@ impl Unit {
         let last = seen + &tail;
         Err(ControlError::NotReady {
             name: self.spec.name.clone(),
-            waited: patience,
+            waited: began.elapsed(),
             last,
         })
     }
