@@ -49,6 +49,7 @@ pub enum Command {
     Replay(replay::Replay),
     Sql(sql::Sql),
     NewWorker(new_worker::NewWorker),
+    Chaos(chaos::Chaos),
 }
 
 impl Command {
@@ -69,6 +70,7 @@ impl Command {
             Self::Replay(command) => command.run().await,
             Self::Sql(command) => command.run().await,
             Self::NewWorker(command) => command.run(),
+            Self::Chaos(command) => command.run().await,
         };
         done.unwrap_or_else(|error| exit::report(&error))
     }
