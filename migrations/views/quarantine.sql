@@ -18,11 +18,17 @@ select
     q.publisher,
     q.epoch,
     q.seq,
-    case when q.stage in ('validate', 'annotate', 'store') and exists (
-        select from store.ledger as l
-        where l.site = q.site and l.epoch = q.epoch and l.block = q.seq / 65536
-          and l.fate = 'stored' and l.seqs @> q.seq
-    ) then 'stored' else 'open' end as state
+    q.state,
+    q.generation,
+    q.replay_begun,
+    q.settled,
+    q.settled_by,
+    q.note,
+    q.edited,
+    q.edited_headers,
+    q.edited_at,
+    q.edited_by,
+    q.sequence
 from store.quarantine as q;
 
 comment on view public.quarantine is 'Messages that a stage refused, whole, and why.';
@@ -44,6 +50,16 @@ comment on column public.quarantine.protocol is 'How it came in: http, mqtt, nat
 comment on column public.quarantine.publisher is 'Whose credential brought it.';
 comment on column public.quarantine.epoch is 'Creation time of the RAW stream it was in, epoch seconds.';
 comment on column public.quarantine.seq is 'Its sequence in RAW.';
-comment on column public.quarantine.state is 'open, or stored once the message became rows after all (by a replay).';
+comment on column public.quarantine.state is 'open, replayed (given back to its stage; refused again, it is another entry), or dropped.';
+comment on column public.quarantine.generation is 'After which replay it was refused; 0: it had never been replayed.';
+comment on column public.quarantine.replay_begun is 'When its replay began; with state open: it was cut off, and replaying again finishes it.';
+comment on column public.quarantine.settled is 'When it was replayed or dropped; UTC, to the microsecond.';
+comment on column public.quarantine.settled_by is 'Who replayed or dropped it.';
+comment on column public.quarantine.note is 'What was said then.';
+comment on column public.quarantine.edited is 'The bytes that a replay sends instead of the original ones, where an operator corrected them.';
+comment on column public.quarantine.edited_headers is 'The headers that go with them: an array of [name, value].';
+comment on column public.quarantine.edited_at is 'When they were corrected.';
+comment on column public.quarantine.edited_by is 'Who corrected them.';
+comment on column public.quarantine.sequence is 'Where it stands in the stream QUARANTINE, until it is replayed or dropped.';
 
 grant select on public.quarantine to telltale_reader;

@@ -24,12 +24,31 @@ pub const ORIGINAL_TIME: &str = "Telltale-Original-Time";
 pub const ATTEMPTS: &str = "Telltale-Attempts";
 /// On `redo.<worker>.again`: not to be tried before that time, RFC 3339.
 pub const RETRY_AT: &str = "Telltale-Retry-At";
+/// On `redo`: what named the message in its stream, so that moved twice it is still one.
+pub const ORIGINAL_PLACE: &str = "Telltale-Original-Place";
+/// On `redo`: the how manieth replay from the quarantine this is, from 1. Refused again, it is another entry.
+pub const REPLAY: &str = "Telltale-Replay";
+/// On `redo`: the id of the quarantine entry that was replayed.
+pub const REPLAYED: &str = "Telltale-Replayed";
 /// The media type of the payload.
 pub const CONTENT_TYPE: &str = "Content-Type";
 /// W3C Trace Context of this hop.
 pub const TRACEPARENT: &str = "traceparent";
 /// JetStream's duplicate suppression; never on `raw`.
 pub const MSG_ID: &str = "Nats-Msg-Id";
+
+/// Headers of an original that go along to `redo`. None of JetStream's own: they would act again.
+pub const KEPT_ON_REDO: [&str; 9] = [
+    CONTENT_TYPE,
+    TRACEPARENT,
+    ID,
+    PUBLISHER,
+    RECEIVED,
+    PROTOCOL,
+    BACKFILL,
+    SEAL,
+    HOPS,
+];
 
 /// `Content-Type` of one envelope.
 pub const CLOUDEVENT: &str = "application/cloudevents+json";

@@ -20,6 +20,22 @@ pub fn effect(cause: &str, worker: &str, n: usize) -> String {
     format!("{cause}.{worker}.{n}")
 }
 
+/// The id of what a stage refused: `<id>.<stage>.quarantine`, with `.<n>` after the `n`th replay, so that what is
+/// refused again is another entry, and the same one however often it is delivered.
+pub fn refusal(refused: &str, stage: &str, generation: u32) -> String {
+    match generation {
+        0 => format!("{refused}.{stage}.quarantine"),
+        replay => format!("{refused}.{stage}.quarantine.{replay}"),
+    }
+}
+
+/// What was refused, by the id of its quarantine entry.
+pub fn refused<'a>(entry: &'a str, stage: &str, generation: u32) -> Option<&'a str> {
+    entry
+        .strip_suffix(&refusal("", stage, generation))
+        .filter(|refused| !refused.is_empty())
+}
+
 /// Lower-case hex of the SHA-256 of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -83,6 +99,16 @@ mod tests {
         }
         for key in ["", "two words", "tab\t", "clé", "\u{7f}", "a\n", &"k".repeat(129)] {
             assert!(!is_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_of_a_message_has_an_id_of_its_own() {
+        for (generation, id) in [(0, "t:7-1.validate.quarantine"), (2, "t:7-1.validate.quarantine.2")] {
+            assert_eq!(refusal("t:7-1", "validate", generation), id);
+            assert_eq!(refused(id, "validate", generation), Some("t:7-1"));
+            assert_eq!(refused(id, "validate", 1), None);
+            assert_eq!(refused(id, "store", generation), None);
         }
     }
 

@@ -149,6 +149,9 @@ pub struct Quarantine {
     pub errors: Vec<Fault>,
     /// How often it was tried.
     pub attempts: u32,
+    /// After which replay from the quarantine it was refused; 0: it was never replayed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u32,
     /// The original's subject.
     pub original: String,
     /// The original's headers, in order; a name may come twice.
@@ -195,6 +198,11 @@ documents!(
     Registration,
     Quarantine
 );
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks in this way")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
 
 fn value(records: &[Record], name: &str) -> Option<f64> {
     records

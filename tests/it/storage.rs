@@ -74,6 +74,7 @@ fn refusal(id: &str, stage: &str, seq: u64, payload: &[u8]) -> Delivery<Storable
         reason: "json".to_owned(),
         errors: vec![Fault::at("/a", "not a number: \u{0}")],
         attempts: 1,
+        generation: 0,
         original: "raw.site.t".to_owned(),
         headers: vec![("telltale-id".to_owned(), "t:told".to_owned())],
         payload: STANDARD.encode(Bytes::copy_from_slice(payload)),

@@ -1,6 +1,9 @@
 //! Rows on stdout: a table for people, tab-separated without a terminal, JSON and CSV for programs.
 use serde_json::{Map, Value};
-use std::io::{self, IsTerminal as _, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write},
+};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -94,14 +97,13 @@ impl<W: Write> Rows<W> {
                 writeln!(self.out, "{}", cells.join(","))?;
             }
             Format::Json => {
-                write!(self.out, "{}", if self.written == 0 { "[\n" } else { ",\n" })?;
-                let object = self.object(values);
-                serde_json::to_writer(&mut self.out, &object)?;
+                let object = Value::Object(self.object(values)).to_string();
+                let before = if self.written == 0 { "[\n" } else { ",\n" };
+                write!(self.out, "{before}{}", json_text(&object))?;
             }
             Format::Ndjson => {
-                let object = self.object(values);
-                serde_json::to_writer(&mut self.out, &object)?;
-                writeln!(self.out)?;
+                let object = Value::Object(self.object(values)).to_string();
+                writeln!(self.out, "{}", json_text(&object))?;
             }
         }
         self.written += 1;
@@ -181,15 +183,40 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Control characters made visible, so that no data moves the cursor of whoever reads it.
+/// Characters that move the cursor, or let a text look like another: control characters, and those of format.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Such characters made visible, so that no data moves the cursor of whoever reads it, or deceives.
 pub fn escaped(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(is_hostile) {
         return text.to_owned();
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_default());
+        match c {
+            '\t' | '\n' | '\r' => safe.extend(c.escape_default()),
+            c if is_hostile(c) => safe.extend(c.escape_unicode()),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// The same for a text that is JSON, in which such characters stand in strings alone: as JSON escapes them.
+pub fn json_text(text: &str) -> String {
+    let is_layout = |c: char| c == '\n';
+    if !text.chars().any(|c| is_hostile(c) && !is_layout(c)) {
+        return text.to_owned();
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_hostile(c) && !is_layout(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _infallible = write!(safe, "\\u{unit:04x}");
+            }
         } else {
             safe.push(c);
         }
@@ -254,5 +281,10 @@ mod tests {
     #[test]
     fn no_cell_can_drive_the_terminal() {
         assert_eq!(escaped("a\u{1b}[31mb"), "a\\u{1b}[31mb");
+        assert_eq!(escaped("gnp\u{202e}exe\tü"), "gnp\\u{202e}exe\\tü");
+        let told = json!({"a": "\u{9b}31m\u{202e}\u{e0041}", "b": "\n"});
+        let text = json_text(&serde_json::to_string_pretty(&told).unwrap());
+        assert!(!text.chars().any(|c| is_hostile(c) && c != '\n'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), told);
     }
 }

@@ -35,7 +35,17 @@ pub async fn jetstream(ctx: &Context) -> anyhow::Result<jetstream::Context> {
 /// The database, as a reader.
 pub async fn sql(ctx: &Context) -> anyhow::Result<tokio_postgres::Client> {
     get(ctx, "DATABASE_URL")?;
-    ctx.sql().await.map_err(|error| {
+    let_in(ctx.sql().await)
+}
+
+/// The database, as its owner.
+pub async fn sql_admin(ctx: &Context) -> anyhow::Result<tokio_postgres::Client> {
+    get(ctx, "DATABASE_ADMIN_URL")?;
+    let_in(ctx.sql_admin().await)
+}
+
+fn let_in(connected: anyhow::Result<tokio_postgres::Client>) -> anyhow::Result<tokio_postgres::Client> {
+    connected.map_err(|error| {
         let refused = error.chain().any(|cause| {
             cause
                 .downcast_ref::<tokio_postgres::Error>()

@@ -198,6 +198,7 @@ fn any_quarantine() -> impl Strategy<Value = Quarantine> {
                     reason,
                     errors,
                     attempts,
+                    generation: attempts % 3,
                     original,
                     headers,
                     payload,

@@ -177,6 +177,7 @@ fn a_quarantine_looks_like_this() {
             "number 1e400 is larger than a double can be",
         )],
         attempts: 1,
+        generation: 0,
         original: "raw.a8-km42.road-weather-17".into(),
         headers: vec![("Content-Type".into(), "application/json".into())],
         payload: "eyJ0ZW1wZXJhdHVyZSI6MWU0MDB9".into(),

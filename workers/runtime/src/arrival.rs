@@ -25,6 +25,8 @@ pub(crate) struct Arrival {
     pub(crate) rawseq: Option<RawSeq>,
     /// Names the message where it has no id that can be read.
     pub(crate) place: String,
+    /// Where it stands in the stream of its lane; on `redo` it is none of that stream's.
+    pub(crate) sequence: Option<u64>,
     /// From 1.
     pub(crate) attempt: u32,
     /// How often it was tried, and failed, before it came to this road.
@@ -34,6 +36,10 @@ pub(crate) struct Arrival {
     pub(crate) road: Road,
     /// On [`Road::Again`]: not to be tried before.
     retry_at: Option<Timestamp>,
+    /// Which replay from the quarantine it is; 0 for none.
+    pub(crate) generation: u32,
+    /// The quarantine entry that was replayed.
+    pub(crate) replayed: Option<String>,
     pub(crate) pack: bool,
 }
 
@@ -106,11 +112,17 @@ impl Arrival {
             through.epoch.map(|epoch| RawSeq { epoch, seq: sequence })
         };
         Self {
-            place: match rawseq {
-                Some(rawseq) => format!("{thing}:{rawseq}"),
+            place: match (original(header::ORIGINAL_PLACE), rawseq) {
+                (Some(place), _) => place.to_owned(),
+                (None, Some(rawseq)) => format!("{thing}:{rawseq}"),
                 // A stream that was made anew counts from 1 again.
-                None => format!("{thing}:{stream}-{sequence}-{}", stored.as_micros()),
+                (None, None) => format!("{thing}:{stream}-{sequence}-{}", stored.as_micros()),
             },
+            sequence: (!road.is_own() && sequence > 0).then_some(sequence),
+            generation: original(header::REPLAY)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+            replayed: original(header::REPLAYED).map(str::to_owned),
             stored: original(header::ORIGINAL_TIME)
                 .and_then(|text| Timestamp::parse(text).ok())
                 .unwrap_or(stored),
@@ -167,6 +179,7 @@ impl Arrival {
             expirytime: None,
             source: String::new(),
             hops: hops.to_owned(),
+            sequence: self.sequence,
             attempt: self.attempt,
             redo: self.road.is_own(),
         }

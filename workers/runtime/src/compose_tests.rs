@@ -31,6 +31,7 @@ fn cause() -> Cause {
         expirytime: None,
         source: "/a8/annotate".into(),
         hops: "validate;1;1;2".into(),
+        sequence: None,
         attempt: 1,
         redo: false,
     }

@@ -51,6 +51,8 @@ pub struct Cause {
     pub source: String,
     /// `Telltale-Hops` as it arrived.
     pub hops: String,
+    /// Where the message stands in the stream of its lane; none of it where it came over `redo`.
+    pub sequence: Option<u64>,
     /// From 1.
     pub attempt: u32,
     /// Whether it came over `redo`.
@@ -101,6 +103,7 @@ impl<I> Delivery<I> {
                 expirytime: envelope.expirytime,
                 source,
                 hops: String::new(),
+                sequence: None,
                 attempt: 1,
                 redo: false,
             },

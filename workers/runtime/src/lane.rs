@@ -146,6 +146,7 @@ impl<M: OnLane> Inbound for M {
             source: envelope.source,
             site: base.site,
             hops: base.hops,
+            sequence: base.sequence,
             attempt: base.attempt,
             redo: base.redo,
         };

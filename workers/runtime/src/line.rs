@@ -363,8 +363,11 @@ impl Line {
         for settled in returned.settled {
             match settled {
                 Settled::Done(waiting) => {
-                    if let End::Term(reason) = &waiting.end {
-                        self.metrics.quarantined(reason);
+                    match (&waiting.end, &waiting.instead) {
+                        (End::Term(reason), Some(_)) => self.metrics.quarantined(reason),
+                        // What was to be said instead was said.
+                        (End::Term(reason), None) => self.metrics.unkept(reason),
+                        _ => {}
                     }
                     self.desk.settle(waiting.item.ticket, waiting.end).await;
                 }

@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     processed: Vec<(Outcome, IntCounter)>,
     published: Vec<(Lane, IntCounter)>,
     quarantined: Vec<(&'static str, IntCounter)>,
+    unkept: Vec<(&'static str, IntCounter)>,
     /// Deliveries that were not the first of their message.
     pub(crate) redeliveries: IntCounter,
     /// Time in the worker's own code.
@@ -105,6 +106,11 @@ impl Metrics {
             "Messages quarantined, by reason.",
             "reason",
         )?;
+        let unkept = counters(
+            "telltale_unkept_total",
+            "Messages refused while the quarantine of their subject was full, by reason.",
+            "reason",
+        )?;
         let redeliveries = IntCounterVec::new(
             Opts::new(
                 "telltale_redeliveries_total",
@@ -124,6 +130,12 @@ impl Metrics {
             &["stage"],
         )?;
         registry.register(Box::new(handle.clone()))?;
+        let by_reason = |family: &IntCounterVec| {
+            REASONS
+                .iter()
+                .map(|reason| (*reason, family.with_label_values(&[stage, reason])))
+                .collect()
+        };
         let by_lane = |family: &IntCounterVec, lanes: &[Lane]| {
             lanes
                 .iter()
@@ -137,10 +149,8 @@ impl Metrics {
                 .iter()
                 .map(|(outcome, word)| (*outcome, processed.with_label_values(&[stage, word])))
                 .collect(),
-            quarantined: REASONS
-                .iter()
-                .map(|reason| (*reason, quarantined.with_label_values(&[stage, reason])))
-                .collect(),
+            quarantined: by_reason(&quarantined),
+            unkept: by_reason(&unkept),
             redeliveries: redeliveries.with_label_values(&[stage]),
             handle_seconds: handle.with_label_values(&[stage]),
             in_flight: gauge(registry, stage, "telltale_in_flight", "Messages in hand.")?,
@@ -166,11 +176,21 @@ impl Metrics {
     }
 
     pub(crate) fn quarantined(&self, reason: &str) {
-        let known = self.quarantined.iter().find(|(name, _)| *name == reason);
-        if let Some((_, counter)) = known.or(self.quarantined.last()) {
-            counter.inc();
-        }
+        bump_reason(&self.quarantined, reason);
         self.processed(Outcome::Rejected);
+    }
+
+    /// Refused, and the quarantine had no room for it.
+    pub(crate) fn unkept(&self, reason: &str) {
+        bump_reason(&self.unkept, reason);
+        self.processed(Outcome::Rejected);
+    }
+}
+
+fn bump_reason(counters: &[(&'static str, IntCounter)], reason: &str) {
+    let known = counters.iter().find(|(name, _)| *name == reason);
+    if let Some((_, counter)) = known.or(counters.last()) {
+        counter.inc();
     }
 }
 

@@ -223,6 +223,7 @@ fn base(site: &Name, thing: Name, id: String, rawseq: Option<RawSeq>, time: Time
         expirytime: None,
         source: String::new(),
         hops: String::new(),
+        sequence: None,
         attempt: 1,
         redo: false,
     }

@@ -34,7 +34,8 @@ impl Refused<'_> {
     /// The entry, and the event for the case that the entry cannot be kept.
     pub(crate) fn write(&self, by: &Writer) -> Result<(Outgoing, Outgoing), serde_json::Error> {
         let digest = id::digest(self.body);
-        let id = format!("{}.{}.quarantine", self.cause.id, by.stage);
+        let generation = self.arrival.generation;
+        let id = id::refusal(&self.cause.id, by.stage, generation);
         let reason =
             Name::new(self.reason).unwrap_or_else(|_| Name::new("other").expect("a plain word is a name"));
         let entry = Quarantine {
@@ -42,6 +43,7 @@ impl Refused<'_> {
             reason: reason.plain().to_owned(),
             errors: self.faults.iter().take(FAULTS_MAX).map(shortened).collect(),
             attempts: self.cause.attempt,
+            generation,
             original: original(self.arrival, &self.cause.thing),
             headers: self.kept_headers(),
             payload: STANDARD.encode(self.body),
@@ -54,6 +56,11 @@ impl Refused<'_> {
             .with("rawseq", self.cause.rawseq.map(|rawseq| rawseq.to_string()))
             .with("reason", reason.plain())
             .with("sha256", digest);
+        let event = match &self.arrival.replayed {
+            // Whoever keeps the entries opens that one again: nothing is lost by a replay.
+            Some(replayed) => event.with("replayed", replayed.as_str()),
+            None => event,
+        };
         let unkept = self.envelope(by, format!("{id}_overflow"), event);
         let overflow = Name::new(OVERFLOW).expect("a plain word is a name");
         Ok((

@@ -4,19 +4,6 @@ use async_nats::jetstream;
 use telltale_nats::{Lane, Name, header, publish::Outgoing, subject};
 use telltale_schemas::Timestamp;
 
-/// Headers of an original that go along. None of JetStream's own: they would act again.
-const KEPT: [&str; 9] = [
-    header::CONTENT_TYPE,
-    header::TRACEPARENT,
-    header::ID,
-    header::PUBLISHER,
-    header::RECEIVED,
-    header::PROTOCOL,
-    header::BACKFILL,
-    header::SEAL,
-    header::HOPS,
-];
-
 /// Why a worker hands a message to itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Why {
@@ -36,7 +23,7 @@ pub(crate) fn outgoing(
 ) -> Outgoing {
     let arrival = &item.arrival;
     let headers = message.headers.as_ref();
-    let mut kept: Vec<(&'static str, String)> = KEPT
+    let mut kept: Vec<(&'static str, String)> = header::KEPT_ON_REDO
         .into_iter()
         .filter(|name| !arrival.pack || (*name != header::CONTENT_TYPE && *name != header::HOPS))
         .filter_map(|name| Some((name, arrival::header(headers, name)?.to_owned())))
@@ -57,6 +44,13 @@ pub(crate) fn outgoing(
         kept.push((header::ORIGINAL_RAWSEQ, rawseq.to_string()));
     }
     kept.push((header::ORIGINAL_TIME, arrival.stored.to_string()));
+    // A pack is taken apart: of each reading only its id is its own.
+    let place = if arrival.pack { &cause.id } else { &arrival.place };
+    kept.push((header::ORIGINAL_PLACE, place.clone()));
+    if let Some(replayed) = &arrival.replayed {
+        kept.push((header::REPLAY, arrival.generation.to_string()));
+        kept.push((header::REPLAYED, replayed.clone()));
+    }
     let subject = match why {
         Why::Suspect => {
             if arrival.before > 0 {

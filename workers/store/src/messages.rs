@@ -5,7 +5,7 @@ use crate::ledger;
 use crate::sql::Statements;
 use crate::stamp::Stamp;
 use crate::trouble::Trouble;
-use crate::write::hops;
+use crate::write::{UNKEPT, hops};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -67,6 +67,17 @@ async fn events(
     started: Timestamp,
 ) -> Result<(), Trouble> {
     let now = Timestamp::now();
+    let reopening: Vec<(&str, &str)> = events
+        .iter()
+        .filter(|(_, event)| event.name == UNKEPT)
+        .filter_map(|(cause, event)| Some((cause.id.as_str(), event.detail.get("replayed")?.as_str()?)))
+        .collect();
+    if !reopening.is_empty() {
+        let (events, entries): (Vec<_>, Vec<_>) = reopening.into_iter().unzip();
+        transaction
+            .execute(&statements.reopen, &[&events, &entries])
+            .await?;
+    }
     transaction
         .execute(
             &statements.events,
@@ -176,6 +187,8 @@ async fn quarantine(
                 &column!(entries, (cause, _) => ledger::raw(cause.rawseq).0),
                 &column!(entries, (cause, _) => ledger::raw(cause.rawseq).1),
                 &column!(entries, (cause, _) => clean(&hops(cause, started, now)).into_owned()),
+                &column!(entries, (_, entry) => i32::try_from(entry.generation).unwrap_or(i32::MAX)),
+                &column!(entries, (cause, _) => cause.sequence.and_then(|at| i64::try_from(at).ok())),
             ],
         )
         .await?;

@@ -151,15 +151,24 @@ where case when t.site = excluded.site then excluded.revision > t.revision else 
 const QUARANTINE: &str = "
 insert into store.quarantine (
     id, time, received, site, thing, stage, reason, errors, attempts, subject, headers, payload, sha256,
-    message_id, protocol, publisher, epoch, seq, hops
+    message_id, protocol, publisher, epoch, seq, hops, generation, sequence
 )
 select * from unnest(
     $1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
     $9::integer[], $10::text[], $11::jsonb[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[],
-    $17::bigint[], $18::bigint[], $19::text[]
+    $17::bigint[], $18::bigint[], $19::text[], $20::integer[], $21::bigint[]
 )
 order by 1
 on conflict do nothing";
+
+/// What was replayed, refused again, and could not be kept again is open as it was, one replay further on. Runs
+/// before the events are written: one that is there already was heeded.
+const REOPEN: &str = "
+update store.quarantine as q
+set state = 'open', generation = q.generation + 1, replay_begun = null, sequence = null,
+    settled = null, settled_by = null, note = 'refused again while the quarantine was full'
+from unnest($1::text[], $2::text[]) as m (event, entry)
+where q.id = m.entry and q.state <> 'dropped' and not exists (select from store.events as e where e.id = m.event)";
 
 macro_rules! statements {
     ($($name:ident = $sql:ident),+ $(,)?) => {
@@ -191,6 +200,7 @@ statements! {
     outcomes = OUTCOMES,
     things = THINGS,
     quarantine = QUARANTINE,
+    reopen = REOPEN,
 }
 
 impl std::fmt::Debug for Statements {

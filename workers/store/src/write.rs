@@ -17,7 +17,7 @@ use tokio_postgres::Transaction;
 /// The stages that a raw message must pass on its way to a row; what others refuse is stored all the same.
 const STAGES: [&str; 3] = ["validate", "annotate", "store"];
 /// The event that says that a refused message could not be kept.
-const UNKEPT: &str = "quarantine_overflow";
+pub(crate) const UNKEPT: &str = "quarantine_overflow";
 
 /// What a transaction did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

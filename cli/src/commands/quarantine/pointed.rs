@@ -19,7 +19,7 @@ pub(super) fn marked(text: &str, faults: &[(&str, &str)]) -> Vec<String> {
         })
         .collect();
     if placed.iter().all(Option::is_none) {
-        let shown: String = text.chars().take(super::SHOWN_BYTES_MAX).collect();
+        let shown: String = text.chars().take(super::show::SHOWN_BYTES_MAX).collect();
         lines.extend(shown.lines().map(|line| format!("   | {}", escaped(line))));
     }
     for ((pointer, message), place) in faults.iter().zip(&placed) {
@@ -57,7 +57,7 @@ fn mark(text: &str, place: &Range<usize>, what: &str) -> [String; 2] {
 }
 
 /// Where the value that the pointer (RFC 6901) means stands; the last one where a member comes twice.
-fn find(text: &str, pointer: &str) -> Option<Range<usize>> {
+pub(super) fn find(text: &str, pointer: &str) -> Option<Range<usize>> {
     let tokens: Vec<String> = pointer
         .strip_prefix('/')?
         .split('/')
