@@ -11,6 +11,7 @@ mod formats;
 mod journey;
 mod outages;
 mod points;
+mod quarantine;
 mod roads;
 mod standing;
 mod storage;

@@ -266,32 +266,47 @@ async fn the_ledger_holds_what_became_of_raw_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_quarantined_is_kept_whole_and_turns_stored_with_its_reading() {
+async fn what_is_quarantined_is_kept_whole_and_stays_as_it_was_settled() {
     let db = Database::fresh().await;
     let bytes = b"\x00\xff{\"a\"";
     let entry = || {
         changed(refusal("t:1.validate.0", "validate", 1, bytes), |cause| {
             cause.thing = telltale_nats::Name::new("a\u{0}b").unwrap();
+            cause.sequence = Some(17);
         })
     };
-    keep(
-        &db,
-        &[entry(), refusal("t:2.over-limit.0", "over-limit", 2, b"x")],
-    )
-    .await;
-    let shown = "select concat_ws('|', payload, message_id, errors -> 0 ->> 'pointer', headers -> 0 ->> 1, state) from quarantine where seq = 1";
-    assert_eq!(db.text(shown).await, "\\x00ff7b226122|t:told|/a|t:told|open");
-    keep(
-        &db,
-        &[
-            observation("t:1", 1, vec![number("a", 1.0)]),
-            observation("t:2", 2, vec![number("a", 1.0)]),
-        ],
-    )
-    .await;
     keep(&db, &[entry()]).await;
-    let states = "select string_agg(state, ',' order by seq) from quarantine";
-    assert_eq!(db.text(states).await, "stored,open");
+    let shown = "select concat_ws('|', payload, message_id, errors -> 0 ->> 'pointer', headers -> 0 ->> 1, state, sequence, generation) from quarantine";
+    assert_eq!(
+        db.text(shown).await,
+        "\\x00ff7b226122|t:told|/a|t:told|open|17|0"
+    );
+    db.execute("update store.quarantine set state = 'dropped', sequence = null").await;
+    keep(&db, &[entry()]).await;
+    let state = "select concat_ws('|', state, sequence) from quarantine";
+    assert_eq!(db.text(state).await, "dropped", "delivered again, it stays dropped");
+}
+
+#[tokio::test]
+async fn what_is_refused_again_while_the_quarantine_is_full_is_open_again_once() {
+    let db = Database::fresh().await;
+    let entry = refusal("t:1.validate.quarantine", "validate", 1, b"{");
+    let unkept = |id: &str| {
+        let event = Event::new("quarantine_overflow")
+            .with("rawseq", format!("{EPOCH}-1"))
+            .with("replayed", "t:1.validate.quarantine");
+        changed(delivery(id, "t", event), |cause| cause.source = "/site/validate".into())
+    };
+    keep(&db, &[entry]).await;
+    let replay = "update store.quarantine set state = 'replayed', replay_begun = now()";
+    let state = "select concat_ws('|', state, generation, replay_begun is null) from quarantine";
+    for (id, after) in [("o.1", "open|1|t"), ("o.1", "replayed|1|f"), ("o.2", "open|2|t")] {
+        db.execute(replay).await;
+        keep(&db, &[unkept(id)]).await;
+        assert_eq!(db.text(state).await, after, "{id}");
+    }
+    let fates = format!("select string_agg(fate, ',') from telltale.balance('site', {EPOCH}) where messages = 1");
+    assert_eq!(db.text(&fates).await, "quarantined");
 }
 
 #[tokio::test]

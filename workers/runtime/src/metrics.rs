@@ -119,17 +119,7 @@ impl Metrics {
             &["stage"],
         )?;
         registry.register(Box::new(redeliveries.clone()))?;
-        let handle = HistogramVec::new(
-            HistogramOpts::new(
-                "telltale_handle_duration_seconds",
-                "Time in the worker's own code.",
-            )
-            .buckets(vec![
-                0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
-            ]),
-            &["stage"],
-        )?;
-        registry.register(Box::new(handle.clone()))?;
+        let handle = handle_seconds(registry)?;
         let by_reason = |family: &IntCounterVec| {
             REASONS
                 .iter()
@@ -185,6 +175,21 @@ impl Metrics {
         bump_reason(&self.unkept, reason);
         self.processed(Outcome::Rejected);
     }
+}
+
+fn handle_seconds(registry: &Registry) -> prometheus::Result<HistogramVec> {
+    let handle = HistogramVec::new(
+        HistogramOpts::new(
+            "telltale_handle_duration_seconds",
+            "Time in the worker's own code.",
+        )
+        .buckets(vec![
+            0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
+        ]),
+        &["stage"],
+    )?;
+    registry.register(Box::new(handle.clone()))?;
+    Ok(handle)
 }
 
 fn bump_reason(counters: &[(&'static str, IntCounter)], reason: &str) {

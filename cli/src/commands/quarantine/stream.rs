@@ -66,8 +66,9 @@ impl Kept {
         };
         match self.stream.get_raw_message(sequence).await {
             Ok(message) => {
-                let id = message.headers.get(header::MSG_ID).map(|id| id.as_str());
-                let is_it = id == Some(entry::message_id(&place.id, place.rawseq).as_str());
+                let id = message.headers.get(header::MSG_ID);
+                let wanted = entry::message_id(&place.id, place.rawseq);
+                let is_it = id.is_some_and(|id| id.as_str() == wanted);
                 Ok(is_it.then_some(sequence))
             }
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
