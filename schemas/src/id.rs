@@ -104,7 +104,10 @@ mod tests {
 
     #[test]
     fn each_refusal_of_a_message_has_an_id_of_its_own() {
-        for (generation, id) in [(0, "t:7-1.validate.quarantine"), (2, "t:7-1.validate.quarantine.2")] {
+        for (generation, id) in [
+            (0, "t:7-1.validate.quarantine"),
+            (2, "t:7-1.validate.quarantine.2"),
+        ] {
             assert_eq!(refusal("t:7-1", "validate", generation), id);
             assert_eq!(refused(id, "validate", generation), Some("t:7-1"));
             assert_eq!(refused(id, "validate", 1), None);

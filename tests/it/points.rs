@@ -31,7 +31,10 @@ async fn a_store_that_acknowledges_before_it_commits_is_found_out() {
     })
     .await
     .unwrap();
-    let lost = report.violations.iter().find(|violation| violation.oracle == "I1");
+    let lost = report
+        .violations
+        .iter()
+        .find(|violation| violation.oracle == "I1");
     assert!(lost.is_some_and(|lost| lost.count > 0), "{report}");
     assert!(
         report.violations.iter().any(|violation| violation.oracle == "I5"),

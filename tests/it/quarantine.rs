@@ -1,7 +1,4 @@
 //! What was refused is worked on: given back, corrected, given up; and nothing happens twice.
-mod cap;
-mod crashes;
-mod entries;
 mod helpers;
 
 use helpers::{Counting, left_in, load, put_type, replay};
@@ -44,7 +41,11 @@ async fn once_the_policy_is_right_all_is_given_back_once_and_nobody_is_told_twic
     put_type(&pipeline, &misjudged, "number").await;
     let began = Instant::now();
     let done = replay(&pipeline, &["--reason", "type", "--yes"]).await;
-    assert_eq!((&done["replayed"], &done["left"]), (&refused.into(), &0.into()), "{done}");
+    assert_eq!(
+        (&done["replayed"], &done["left"]),
+        (&refused.into(), &0.into()),
+        "{done}"
+    );
     let handed_over = began.elapsed();
     pipeline.until("select count(*) from readings", total, SOON).await;
     println!(
@@ -55,7 +56,10 @@ async fn once_the_policy_is_right_all_is_given_back_once_and_nobody_is_told_twic
 
     // Again: nothing is open, and even what is named is not given back twice.
     let again = replay(&pipeline, &["--reason", "type", "--yes"]).await;
-    assert_eq!((&again["replayed"], &again["before"]), (&0.into(), &refused.into()));
+    assert_eq!(
+        (&again["replayed"], &again["before"]),
+        (&0.into(), &refused.into())
+    );
     let seen = counting.all(EVENTS).await;
     assert_eq!(seen.len(), EVENTS, "each reading was told of");
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();

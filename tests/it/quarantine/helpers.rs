@@ -20,7 +20,8 @@ pub(crate) fn load(count: usize, things: usize) -> Vec<Load> {
 
 /// Says of what type the temperature of these things is, and waits until that is gone by.
 pub(crate) async fn put_type(pipeline: &Pipeline, things: &[String], kind: &str) {
-    let entry = |thing: &String| json!({"thing": thing, "policy": {"properties": {"temperature": {"type": kind}}}});
+    let entry =
+        |thing: &String| json!({"thing": thing, "policy": {"properties": {"temperature": {"type": kind}}}});
     let text: Vec<String> = things.iter().map(|thing| entry(thing).to_string()).collect();
     let file = pipeline.stack.dir().join("things.ndjson");
     std::fs::write(&file, text.join("\n")).unwrap();
@@ -90,7 +91,9 @@ impl Counting {
                 .unwrap();
             for message in messages {
                 let document: Value = serde_json::from_slice(&message.payload).unwrap();
-                *seen.entry(document["id"].as_str().unwrap().to_owned()).or_default() += 1;
+                *seen
+                    .entry(document["id"].as_str().unwrap().to_owned())
+                    .or_default() += 1;
                 count += 1;
             }
         }

@@ -277,14 +277,16 @@ async fn what_is_quarantined_is_kept_whole_and_stays_as_it_was_settled() {
     };
     keep(&db, &[entry()]).await;
     let shown = "select concat_ws('|', payload, message_id, errors -> 0 ->> 'pointer', headers -> 0 ->> 1, state, sequence, generation) from quarantine";
-    assert_eq!(
-        db.text(shown).await,
-        "\\x00ff7b226122|t:told|/a|t:told|open|17|0"
-    );
-    db.execute("update store.quarantine set state = 'dropped', sequence = null").await;
+    assert_eq!(db.text(shown).await, "\\x00ff7b226122|t:told|/a|t:told|open|17|0");
+    db.execute("update store.quarantine set state = 'dropped', sequence = null")
+        .await;
     keep(&db, &[entry()]).await;
     let state = "select concat_ws('|', state, sequence) from quarantine";
-    assert_eq!(db.text(state).await, "dropped", "delivered again, it stays dropped");
+    assert_eq!(
+        db.text(state).await,
+        "dropped",
+        "delivered again, it stays dropped"
+    );
 }
 
 #[tokio::test]
@@ -295,7 +297,9 @@ async fn what_is_refused_again_while_the_quarantine_is_full_is_open_again_once()
         let event = Event::new("quarantine_overflow")
             .with("rawseq", format!("{EPOCH}-1"))
             .with("replayed", "t:1.validate.quarantine");
-        changed(delivery(id, "t", event), |cause| cause.source = "/site/validate".into())
+        changed(delivery(id, "t", event), |cause| {
+            cause.source = "/site/validate".into();
+        })
     };
     keep(&db, &[entry]).await;
     let replay = "update store.quarantine set state = 'replayed', replay_begun = now()";
@@ -305,7 +309,8 @@ async fn what_is_refused_again_while_the_quarantine_is_full_is_open_again_once()
         keep(&db, &[unkept(id)]).await;
         assert_eq!(db.text(state).await, after, "{id}");
     }
-    let fates = format!("select string_agg(fate, ',') from telltale.balance('site', {EPOCH}) where messages = 1");
+    let fates =
+        format!("select string_agg(fate, ',') from telltale.balance('site', {EPOCH}) where messages = 1");
     assert_eq!(db.text(&fates).await, "quarantined");
 }
 

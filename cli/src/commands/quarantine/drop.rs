@@ -1,12 +1,6 @@
 //! `telltale quarantine drop`: gives entries up. Their rows stay, with who gave them up and why.
 use super::{
-    super::{
-        exit,
-        interrupt::Interrupt,
-        output::Output,
-        progress::Progress,
-        reach,
-    },
+    super::{exit, interrupt::Interrupt, output::Output, progress::Progress, reach},
     entry,
     filter::{Selection, say_settled},
     stream::{Kept, Place},

@@ -123,7 +123,10 @@ impl Edit {
     }
 
     async fn find(&self, sql: &Client) -> anyhow::Result<Found> {
-        let rows = sql.query(FIND, &[&self.id]).await.context("read the quarantine")?;
+        let rows = sql
+            .query(FIND, &[&self.id])
+            .await
+            .context("read the quarantine")?;
         let open: Vec<_> = rows
             .iter()
             .filter(|row| row.get::<_, &str>("state") == "open")
@@ -173,7 +176,9 @@ impl Edit {
         if !self.set.is_empty() {
             let set = |text: String, change: &String| splice::set(&text, change);
             let edited = self.set.iter().try_fold(text()?.to_owned(), set);
-            return edited.map(String::into_bytes).map_err(|error| Refused::usage(error.to_string()).into());
+            return edited
+                .map(String::into_bytes)
+                .map_err(|error| Refused::usage(error.to_string()).into());
         }
         if self.content_type.is_some() {
             return Ok(base.to_vec());
@@ -193,7 +198,10 @@ impl Edit {
         found: &Found,
         edited: &[u8],
     ) -> anyhow::Result<(Vec<(String, String)>, bool)> {
-        let mut headers = found.edited_headers.clone().unwrap_or_else(|| found.headers.clone());
+        let mut headers = found
+            .edited_headers
+            .clone()
+            .unwrap_or_else(|| found.headers.clone());
         if let Some(content_type) = &self.content_type {
             headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header::CONTENT_TYPE));
             headers.push((header::CONTENT_TYPE.to_owned(), content_type.clone()));
@@ -272,8 +280,13 @@ fn check(found: &Found, edited: &[u8]) -> anyhow::Result<()> {
     };
     let after: Value = serde_json::from_slice(edited)
         .map_err(|error| Refused::failed(format!("the correction is no JSON: {error}")))?;
-    match IDENTITY.into_iter().find(|member| before[member] != after[member]) {
-        Some(member) => Err(Refused::failed(format!("`/{member}` names the message, and stays as it is")).into()),
+    match IDENTITY
+        .into_iter()
+        .find(|member| before[member] != after[member])
+    {
+        Some(member) => {
+            Err(Refused::failed(format!("`/{member}` names the message, and stays as it is")).into())
+        }
         None => Ok(()),
     }
 }
@@ -299,7 +312,10 @@ fn by_hand(editor: &str, text: &str) -> anyhow::Result<Vec<u8>> {
         let mut made = options.write(true).create_new(true).mode(0o600).open(&file)?;
         made.write_all(text.as_bytes())?;
         let command = format!("{editor} \"$1\"");
-        let ended = Command::new("sh").args(["-c", &command, "sh"]).arg(&file).status()?;
+        let ended = Command::new("sh")
+            .args(["-c", &command, "sh"])
+            .arg(&file)
+            .status()?;
         if !ended.success() {
             return Err(std::io::Error::other(format!("`{editor}` ended with {ended}")));
         }
@@ -332,7 +348,10 @@ mod tests {
 
     #[test]
     fn a_correction_keeps_the_name_of_the_message() {
-        let observation = found("annotated.local.t", br#"{"id":"t:1","subject":"t","rawseq":"7-1","data":{"a":1}}"#);
+        let observation = found(
+            "annotated.local.t",
+            br#"{"id":"t:1","subject":"t","rawseq":"7-1","data":{"a":1}}"#,
+        );
         let good = br#"{"id":"t:1","subject":"t","rawseq":"7-1","data":{"a":2}}"#;
         check(&observation, good).unwrap();
         for bad in [

@@ -39,7 +39,12 @@ pub(super) const BEGIN: &str = "
 /// `[[name, value], …]`
 pub(super) fn pairs(headers: &Value) -> Vec<(String, String)> {
     let pair = |header: &Value| Some((header[0].as_str()?.to_owned(), header[1].as_str()?.to_owned()));
-    headers.as_array().into_iter().flatten().filter_map(pair).collect()
+    headers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(pair)
+        .collect()
 }
 
 /// The RAW sequence of a row.
@@ -122,7 +127,11 @@ impl Entry {
     fn redo_id(&self) -> String {
         let begun = Timestamp::from_offset(self.begun).as_micros();
         let id = format!("{}.redo.{begun}", self.id);
-        if is_plain(&id) { id } else { id::digest(id.as_bytes()) }
+        if is_plain(&id) {
+            id
+        } else {
+            id::digest(id.as_bytes())
+        }
     }
 }
 
@@ -192,7 +201,10 @@ mod tests {
         entry.id = "evil\r\nX: y.validate.quarantine.1".into();
         entry.headers = vec![("Content-Type".into(), header::CLOUDEVENT_BATCH.into())];
         let outgoing = entry.outgoing(&Name::new("annotate").unwrap());
-        assert_eq!(outgoing.headers[0], ("Content-Type", header::CLOUDEVENT.to_owned()));
+        assert_eq!(
+            outgoing.headers[0],
+            ("Content-Type", header::CLOUDEVENT.to_owned())
+        );
         assert!(outgoing.headers.iter().all(|(_, value)| is_plain(value)));
         assert!(outgoing.headers.iter().any(|(name, _)| *name == "Nats-Msg-Id"));
     }

@@ -51,7 +51,10 @@ pub(super) async fn run(
         }
     } else if !shape.count && i64::try_from(found).is_ok_and(|found| found == shape.limit) {
         let limit = shape.limit;
-        writeln!(err, "note: these are the newest {limit}; --limit shows more, --count sums up")?;
+        writeln!(
+            err,
+            "note: these are the newest {limit}; --limit shows more, --count sums up"
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,7 +79,15 @@ async fn each(
         .await
         .context("read the quarantine")?;
     let mut columns = vec![
-        "time", "site", "thing", "stage", "reason", "message_id", "attempts", "state", "problem",
+        "time",
+        "site",
+        "thing",
+        "stage",
+        "reason",
+        "message_id",
+        "attempts",
+        "state",
+        "problem",
     ];
     // Long, and for people the message's id does as well.
     let for_programs = matches!(output.asked(), Some(Format::Json | Format::Ndjson | Format::Csv));

@@ -12,16 +12,19 @@ pub(super) fn of(stage: &str, reason: &str) -> &'static str {
         ("validate", "time") => {
             "widen `late` or `ahead` in the policy (`telltale thing put FILE`), or correct the time with `telltale quarantine edit ID`"
         }
-        ("validate", "number" | "name" | "shape" | "records" | "senml" | "cloudevent" | "version" | "id" | "subject") => {
-            "correct what is marked with `telltale quarantine edit ID`, and the device that sends it"
-        }
+        (
+            "validate",
+            "number" | "name" | "shape" | "records" | "senml" | "cloudevent" | "version" | "id" | "subject",
+        ) => "correct what is marked with `telltale quarantine edit ID`, and the device that sends it",
         ("validate", "json" | "utf8" | "duplicate_key" | "depth" | "cbor") => {
             "mend the text with `telltale quarantine edit ID`; if it was cut off, only the device has the rest: `telltale quarantine drop ID`"
         }
         ("validate", "content_type") => {
             "say what it is with `telltale quarantine edit ID --content-type TYPE`, and let the device say it"
         }
-        (_, "size") => "let the device send it in parts; this one can be shortened with `telltale quarantine edit ID`",
+        (_, "size") => {
+            "let the device send it in parts; this one can be shortened with `telltale quarantine edit ID`"
+        }
         (_, "panic" | "timeout" | "attempts") => {
             "see why in `telltale logs STAGE`; once its cause is gone, it may pass as it is"
         }
@@ -29,7 +32,9 @@ pub(super) fn of(stage: &str, reason: &str) -> &'static str {
         (_, "undecodable") => {
             "find who wrote it: it is no message of its lane. An older worker may not know a newer envelope: update it"
         }
-        (_, "subject") => "nobody can place it: correct who publishes there, and `telltale quarantine drop ID`",
+        (_, "subject") => {
+            "nobody can place it: correct who publishes there, and `telltale quarantine drop ID`"
+        }
         _ => "see what its stage says of that reason; mend it there, or with `telltale quarantine edit ID`",
     }
 }
@@ -42,8 +47,25 @@ mod tests {
     fn every_reason_of_ours_has_a_remedy_of_its_own_and_any_other_has_one_too() {
         let general = of("over-limit", "no_temperature");
         for reason in [
-            "json", "duplicate_key", "depth", "number", "utf8", "size", "records", "shape", "name", "senml",
-            "version", "cbor", "cloudevent", "content_type", "subject", "id", "type", "unit", "time",
+            "json",
+            "duplicate_key",
+            "depth",
+            "number",
+            "utf8",
+            "size",
+            "records",
+            "shape",
+            "name",
+            "senml",
+            "version",
+            "cbor",
+            "cloudevent",
+            "content_type",
+            "subject",
+            "id",
+            "type",
+            "unit",
+            "time",
         ] {
             assert_ne!(of("validate", reason), general, "{reason}");
         }

@@ -153,7 +153,11 @@ async fn dry_run(sql: &Client, open: &[String], output: &Output) -> anyhow::Resu
         ])?;
     }
     rows.finish()?;
-    writeln!(std::io::stderr().lock(), "would replay {}; nothing was done", open.len())?;
+    writeln!(
+        std::io::stderr().lock(),
+        "would replay {}; nothing was done",
+        open.len()
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -249,7 +253,10 @@ impl Replay<'_> {
             tokio::time::sleep(PAUSE).await;
         }
         if !refused.is_empty() {
-            self.sql.execute(GIVE_UP, &[&refused]).await.context("take back")?;
+            self.sql
+                .execute(GIVE_UP, &[&refused])
+                .await
+                .context("take back")?;
         }
         Ok((sent, end))
     }
@@ -272,7 +279,10 @@ impl Replay<'_> {
     async fn check_stages(&mut self, ids: &[String]) -> anyhow::Result<()> {
         let rows = self
             .sql
-            .query("select distinct stage from store.quarantine where id = any($1)", &[&ids])
+            .query(
+                "select distinct stage from store.quarantine where id = any($1)",
+                &[&ids],
+            )
             .await
             .context("read the quarantine")?;
         let stages: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -282,8 +292,12 @@ impl Replay<'_> {
             }
             let missing = || {
                 let shown = escaped(&stage);
-                Refused::precondition(format!("no worker `{shown}` is provisioned, so nobody would take it back"))
-                    .hint(format!("admit it, or leave it out: --stage names one; --stage {shown} with `drop` gives them up"))
+                Refused::precondition(format!(
+                    "no worker `{shown}` is provisioned, so nobody would take it back"
+                ))
+                .hint(format!(
+                    "admit it, or leave it out: --stage names one; --stage {shown} with `drop` gives them up"
+                ))
             };
             let name = Name::new(stage.as_str()).map_err(|_| missing())?;
             let durable: Result<PullConsumer, _> = self

@@ -38,11 +38,11 @@ pub(super) async fn run(ctx: &Context, id: &str, raw: bool, output: &Output) -> 
     };
     let mut out = std::io::stdout().lock();
     if raw && out.is_terminal() {
-        return Err(
-            Refused::usage("these bytes came from outside; they would be written to your terminal as they are")
-                .hint("`… --raw > FILE`, or `… --raw | less`")
-                .into(),
-        );
+        return Err(Refused::usage(
+            "these bytes came from outside; they would be written to your terminal as they are",
+        )
+        .hint("`… --raw > FILE`, or `… --raw | less`")
+        .into());
     }
     if raw {
         out.write_all(newest.get("payload"))?;

@@ -54,9 +54,18 @@ mod tests {
         let text = "{ \"a\": {\"b\":[1, \"cold\"]},\n  \"t\" : 1.50 }\n";
         for (change, expected) in [
             ("/a/b/1=-0.85", "{ \"a\": {\"b\":[1, -0.85]},\n  \"t\" : 1.50 }\n"),
-            ("/t=warm=hot", "{ \"a\": {\"b\":[1, \"cold\"]},\n  \"t\" : \"warm=hot\" }\n"),
-            ("/a/c~1d=null", "{ \"a\": {\"b\":[1, \"cold\"],\"c/d\":null},\n  \"t\" : 1.50 }\n"),
-            ("/n=[]", "{ \"a\": {\"b\":[1, \"cold\"]},\n  \"t\" : 1.50 ,\"n\":[]}\n"),
+            (
+                "/t=warm=hot",
+                "{ \"a\": {\"b\":[1, \"cold\"]},\n  \"t\" : \"warm=hot\" }\n",
+            ),
+            (
+                "/a/c~1d=null",
+                "{ \"a\": {\"b\":[1, \"cold\"],\"c/d\":null},\n  \"t\" : 1.50 }\n",
+            ),
+            (
+                "/n=[]",
+                "{ \"a\": {\"b\":[1, \"cold\"]},\n  \"t\" : 1.50 ,\"n\":[]}\n",
+            ),
         ] {
             assert_eq!(set(text, change).as_deref(), Ok(expected), "{change}");
         }

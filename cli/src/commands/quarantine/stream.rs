@@ -6,7 +6,8 @@ use serde_json::json;
 use telltale_nats::{
     Lane,
     async_nats::jetstream::{
-        self, ErrorCode, response::Response,
+        self, ErrorCode,
+        response::Response,
         stream::{RawMessageErrorKind, Stream},
     },
     header,
@@ -99,7 +100,9 @@ impl Kept {
             Response::Ok(Deleted { success: true }) => Ok(()),
             Response::Err { error } if is_gone(&error) => Ok(()),
             Response::Err { error } => Err(error).context("delete from the stream QUARANTINE"),
-            Response::Ok(_) => anyhow::bail!("the broker did not delete {sequence} from the stream QUARANTINE"),
+            Response::Ok(_) => {
+                anyhow::bail!("the broker did not delete {sequence} from the stream QUARANTINE")
+            }
         }
     }
 }
