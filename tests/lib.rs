@@ -1,11 +1,13 @@
 //! What the tests share: plain HTTP, Python peers from PyPI, and waiting with a deadline.
 pub mod http;
 pub mod load;
+pub mod newer;
 pub mod pipeline;
 pub mod python;
 
 use std::{
     path::PathBuf,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -25,6 +27,23 @@ pub fn data(file: &str) -> Option<PathBuf> {
         path.display()
     );
     None
+}
+
+/// The folder that cargo puts trial workers into; they are built once.
+///
+/// # Panics
+/// When they cannot be built.
+pub fn examples() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let done = telltale_cli::stack::cargo()
+            .args(["build", "--quiet", "--workspace", "--examples"])
+            .status()
+            .expect("cargo runs");
+        assert!(done.success(), "the trial workers are built");
+        pipeline::binary("examples")
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 /// Asks again and again until there is an answer, at most that long.

@@ -162,17 +162,41 @@ impl Stack {
         self.start_one(name).await
     }
 
-    /// Starts one more copy of a worker, as `NAME-2` and so on, and returns that name when it serves.
+    /// Starts one more copy of a worker or of the bridge, as `NAME-2` and so on, and returns that name when it serves.
     pub async fn start_copy(&self, kind: &str) -> anyhow::Result<String> {
         let programs = self.programs.as_deref().context("this stack has no workers")?;
+        self.start_copy_of(kind, build::program(programs, &format!("telltale-{kind}"))?)
+            .await
+    }
+
+    /// The same with a program of another version. A copy of the bridge listens on ports of its own.
+    pub async fn start_copy_of(&self, kind: &str, program: PathBuf) -> anyhow::Result<String> {
         let mut names = (2..=COPIES_MAX).map(|n| format!("{kind}-{n}"));
         let name = names
             .find(|name| self.unit(name).is_err())
             .context("there are enough copies")?;
-        self.supervisor
-            .start(self.surroundings().own(&name, kind, programs)?);
+        let mut values = self.values.clone();
+        if kind == BRIDGE {
+            for (url, scheme) in [("BRIDGE_URL", "http"), ("MQTT_URL", "mqtt")] {
+                let port = Port::Free.choose("--ports")?;
+                values.insert(url.to_owned(), format!("{scheme}://127.0.0.1:{port}"));
+            }
+        }
+        let surroundings = Surroundings {
+            values: &values,
+            ..self.surroundings()
+        };
+        self.supervisor.start(surroundings.copy(&name, kind, program)?);
         self.ready(&name, start::PATIENCE).await?;
         Ok(name)
+    }
+
+    /// What a process was told in a variable.
+    pub fn told(&self, name: &str, variable: &str) -> Option<String> {
+        let unit = self.unit(name).ok()?;
+        let mut told = unit.spec().env.iter();
+        told.find(|(name, _)| name == variable)
+            .map(|(_, value)| value.clone())
     }
 
     /// Starts the simulator: `telltale ARGS`, with the values of `.telltale/env`.

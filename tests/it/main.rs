@@ -15,3 +15,4 @@ mod quarantine;
 mod roads;
 mod standing;
 mod storage;
+mod versions;

@@ -2,8 +2,9 @@
 # The guest's only init: the two servers, and a witness. There is no way to shut down in order; that is the point.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
+# The initial ram disk has mounted some of these already.
+mount -t proc proc /proc 2>/dev/null
+mount -t sysfs sysfs /sys 2>/dev/null
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
 mkdir -p /dev/shm /run/postgresql
 mount -t tmpfs tmpfs /dev/shm
@@ -35,7 +36,7 @@ if [ ! -s $data/PG_VERSION ]; then
 fi
 # A cut leaves the file of the process id behind; no process has it.
 rm -f $data/postmaster.pid
-as_postgres "$bin/pg_ctl" start --wait --timeout=300 --pgdata=$data --log=/var/lib/power-cut/postgres.log
+as_postgres "$bin/pg_ctl" start --wait --timeout=300 --pgdata=$data --log=$data/log
 if [ -n "$first" ]; then
   printf "create role telltale login createrole password '%s';\ncreate database telltale owner telltale;\n" \
     "$(cat /etc/telltale/password)" | as_postgres "$bin/psql" --quiet --dbname=postgres
@@ -43,16 +44,18 @@ if [ -n "$first" ]; then
 fi
 echo "postgres: fsync $(as_postgres "$bin/psql" --tuples-only --no-align --dbname=postgres --command='show fsync')," \
   "$(as_postgres "$bin/psql" --tuples-only --no-align --dbname=postgres --command='show synchronous_commit')"
-nats-server --config /etc/telltale/nats-server.conf 2>/var/lib/power-cut/nats.log &
+nats-server --config /etc/telltale/nats-server.conf >/var/lib/power-cut/nats.log 2>&1 &
+nats=$!
 echo "power-cut guest is up"
 
 n=$(tail -n 1 /var/lib/power-cut/witness 2>/dev/null || echo 0)
-while kill -0 $!; do
+while kill -0 $nats 2>/dev/null; do
   n=$((n + 1))
   echo $n >>/var/lib/power-cut/witness
   echo "witness wrote $n"
   sleep 0.5
 done
-echo "nats-server has ended"
+wait $nats
+echo "nats-server has ended with $?"
 tail -n 20 /var/lib/power-cut/nats.log
 exec sleep infinity

@@ -52,7 +52,7 @@ class Guest:
     def __init__(self, folder, run, accel):
         self.folder, self.run, self.accel = folder, run, accel
         self.nats, self.postgres = free_port(), free_port()
-        self.disk, self.console, self.boots = run / "disk.img", None, 0
+        self.disk, self.console, self.boots, self.parts = run / "disk.img", None, 0, []
         self.tools = folder / "tools" if (folder / "tools").is_dir() else None
         modules = {"QEMU_MODULE_DIR": str(self.tools / "usr/lib/x86_64-linux-gnu/qemu")} if self.tools else {}
         self.env = os.environ | modules
@@ -84,14 +84,15 @@ class Guest:
         if self.tools:
             file, cache = (self.tools / plugins / p for p in ("plugins/nbdkit-file-plugin.so", "filters/nbdkit-cache-filter.so"))
         log = open(self.run / "nbdkit.log", "ab")
-        self.server = subprocess.Popen(
+        server = subprocess.Popen(
             self.tool("nbdkit", "--foreground", "--unix", str(socket_path), f"--filter={cache}", str(file), f"file={self.disk}",
                       "cache=writeback"),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until("the disk is served", 20, socket_path.exists)
         self.console = self.run / f"console-{self.boots}.log"
         extra = ["-L", str(self.tools / "usr/share/qemu"), "-L", str(self.tools / "usr/share/seabios")] if self.tools else []
-        self.machine = subprocess.Popen(
+        self.parts = [server]
+        machine = subprocess.Popen(
             self.tool("qemu-system-x86_64", *extra, "-machine", f"q35,accel={self.accel}", "-smp", "2", "-m", "1024", "-nodefaults",
                       "-no-reboot", "-display", "none", "-serial", f"file:{self.console}",
                       "-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd"),
@@ -101,9 +102,10 @@ class Guest:
                       "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.nats}-:4222,hostfwd=tcp:127.0.0.1:{self.postgres}-:5432",
                       "-device", "virtio-net-pci,netdev=net,romfile="),
             env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.parts.append(machine)
         began = time.monotonic()
-        until("the guest is up", 600, lambda: self.machine.poll() is not None or GUEST_UP in self.said())
-        if self.machine.poll() is not None:
+        until("the guest is up", 600, lambda: machine.poll() is not None or GUEST_UP in self.said())
+        if machine.poll() is not None:
             sys.exit(f"the guest has ended; see {self.console} and {log.name}")
         say(f"guest up after {time.monotonic() - began:.0f} s: "
             + "; ".join(line for line in self.said().splitlines() if line.startswith(("witness found", "postgres:"))))
@@ -117,11 +119,12 @@ class Guest:
 
     def cut(self):
         """Both at once: neither may write what the other still holds."""
-        for process in (self.server, self.machine):
+        for process in self.parts:
             process.send_signal(signal.SIGSTOP)
-        for process in (self.server, self.machine):
+        for process in self.parts:
             process.kill()
             process.wait()
+        self.parts = []
 
 
 class Load:
@@ -276,6 +279,14 @@ def main():
     site = Site(args, run)
     guest = Guest(args.folder.resolve(), run, args.accel)
     guest.make_disk(site.init(args.sync, guest))
+    try:
+        return attempt(args, choose, run, site, guest)
+    finally:
+        site.end()
+        guest.cut()
+
+
+def attempt(args, choose, run, site, guest):
     guest.boot()
     site.telltale("provision", "--migrate")
     site.start(guest)
@@ -320,8 +331,6 @@ def main():
         "balance": balance}
     (run / "lost.txt").write_text("\n".join(f"{key} {load.accepted[key]:.3f}" for key in lost))
     print(json.dumps(result, indent=2))
-    site.end()
-    guest.cut()
     good = not (result["lost"] or result["doubled"] or result["strangers"] or result["quarantined"])
     return 0 if good and balance and balance.get("missing") == 0 else 1
 

@@ -82,7 +82,11 @@ impl Surroundings<'_> {
 
     /// A process of ours; `name` may be that of a copy.
     pub(super) fn own(&self, name: &str, kind: &str, programs: &Path) -> anyhow::Result<Spec> {
-        let program = build::program(programs, &format!("telltale-{kind}"))?;
+        self.copy(name, kind, build::program(programs, &format!("telltale-{kind}"))?)
+    }
+
+    /// The same from a given program.
+    pub(super) fn copy(&self, name: &str, kind: &str, program: PathBuf) -> anyhow::Result<Spec> {
         Ok(self.spec(name, kind, program)?.0)
     }
 

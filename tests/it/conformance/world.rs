@@ -7,7 +7,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 use telltale_cli::find::{self, Say, ServerArgs};
@@ -46,25 +45,6 @@ pub(crate) struct Process {
     health: PathBuf,
 }
 
-/// The folder that cargo puts binaries into; the examples are built once.
-fn examples() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let done = telltale_cli::stack::cargo()
-            .args(["build", "--quiet", "--workspace", "--examples"])
-            .status()
-            .expect("cargo runs");
-        assert!(done.success(), "the trial workers are built");
-        let test = std::env::current_exe().expect("a test knows where it is");
-        let profile = test
-            .parent()
-            .and_then(Path::parent)
-            .expect("target/<profile>/deps");
-        profile.join("examples")
-    };
-    BUILT.get_or_init(build).clone()
-}
-
 /// Waits until `is` gives something; fails after a deadline.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut is: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -80,7 +60,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut
 impl World {
     /// With one of the trial workers admitted; what it does not acknowledge comes again after `ack_wait_s`.
     pub(crate) async fn new(worker: &str, ack_wait_s: u64) -> Self {
-        let binary = examples().join(worker);
+        let binary = telltale_tests::examples().join(worker);
         let said = Command::new(&binary)
             .arg("--manifest")
             .output()

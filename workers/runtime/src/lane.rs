@@ -3,6 +3,7 @@ use crate::{Cause, delivery::Raw};
 use telltale_nats::{Lane, Name};
 use telltale_schemas::{
     Command, Derivation, Document, Envelope, Event, Observation, Outcome, Quarantine, Reading, Registration,
+    kinds::Fault,
 };
 
 /// One kind of message on one lane. Closed: the eight kinds.
@@ -77,6 +78,54 @@ pub enum DecodeError {
     /// The envelope contradicts its subject.
     #[error("{0}")]
     Contradiction(String),
+    /// The lane's document in another version than the worker reads.
+    #[error(
+        "`{found}` is not `{known}`, the one version that this worker reads: replay it to a worker of that version"
+    )]
+    Version {
+        /// Its CloudEvents type.
+        found: String,
+        /// The worker's.
+        known: &'static str,
+    },
+}
+
+impl DecodeError {
+    /// Reason and fault, as the quarantine keeps them.
+    pub(crate) fn refusal(&self) -> (&'static str, Fault) {
+        let text = match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        };
+        match self {
+            Self::Malformed { .. } | Self::Contradiction(_) => ("undecodable", Fault::at("", text)),
+            Self::Lane(_) => ("subject", Fault::at("", text)),
+            Self::Version { .. } => ("version", Fault::at("/type", text)),
+        }
+    }
+
+    /// Why these bytes are no `M`.
+    fn of<M: OnLane>(lane: Lane, payload: &[u8], source: serde_json::Error) -> Self {
+        /// As much as every version says.
+        #[derive(serde::Deserialize)]
+        struct Typed {
+            #[serde(rename = "type")]
+            kind: String,
+        }
+        let known = M::KIND.event_type();
+        match serde_json::from_slice::<Typed>(payload) {
+            Ok(Typed { kind }) if kind != known && unversioned(&kind) == unversioned(known) => {
+                Self::Version { found: kind, known }
+            }
+            _ => Self::Malformed { lane, source },
+        }
+    }
+}
+
+/// A CloudEvents type of ours without its version.
+fn unversioned(event_type: &str) -> Option<&str> {
+    let (kind, version) = event_type.rsplit_once(".v")?;
+    version.bytes().all(|b| b.is_ascii_digit()).then_some(kind)
 }
 
 /// What a worker reads: a kind, [`Raw`], or an enum over several kinds made with [`lanes!`](crate::lanes).
@@ -126,8 +175,8 @@ impl<M: OnLane> Inbound for M {
         if lane != M::LANE {
             return Err(DecodeError::Lane(lane));
         }
-        let envelope: Envelope<M> =
-            serde_json::from_slice(&raw.payload).map_err(|source| DecodeError::Malformed { lane, source })?;
+        let envelope: Envelope<M> = serde_json::from_slice(&raw.payload)
+            .map_err(|source| DecodeError::of::<M>(lane, &raw.payload, source))?;
         check(&envelope, &raw.subject, &base)?;
         let thing = Name::new(envelope.subject)
             .map_err(|error| DecodeError::Contradiction(format!("subject: {error}")))?;
@@ -289,4 +338,35 @@ macro_rules! lanes {
             fn from(message: $variant) -> Self { Self::$variant(message) }
         })+
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(payload: &str) -> (&'static str, Fault) {
+        let source = serde_json::from_str::<Envelope<Reading>>(payload).unwrap_err();
+        DecodeError::of::<Reading>(Lane::Valid, payload.as_bytes(), source).refusal()
+    }
+
+    #[test]
+    fn another_version_is_told_from_another_type_and_from_rubbish() {
+        let (reason, fault) = refused(r#"{"type":"telltale.reading.v2","new":true}"#);
+        assert_eq!((reason, fault.pointer.as_str()), ("version", "/type"));
+        assert!(
+            fault
+                .message
+                .contains("`telltale.reading.v2` is not `telltale.reading.v1`"),
+            "{fault:?}"
+        );
+        for other in [
+            r#"{"type":"telltale.reading.v1"}"#,
+            r#"{"type":"telltale.reading.vx"}"#,
+            r#"{"type":"telltale.event.v2"}"#,
+            r#"{"type":2}"#,
+            "[",
+        ] {
+            assert_eq!(refused(other).0, "undecodable", "{other}");
+        }
+    }
 }

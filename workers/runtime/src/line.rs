@@ -5,7 +5,6 @@ use crate::{
     backoff,
     compose::{self, ComposeError, Writer, Written},
     consume::{Desk, End, Item, Pulled},
-    lane::DecodeError,
     metrics::{Metrics, Outcome},
     outage::Outage,
     outbox::{Follow, Outbox, Returned, Settled},
@@ -150,23 +149,10 @@ impl Line {
         match I::decode(lane, raw, base) {
             Ok((data, cause)) => Some(Delivery { data, cause }),
             Err(error) => {
-                let text = match std::error::Error::source(&error) {
-                    Some(source) => format!("{error}: {source}"),
-                    None => error.to_string(),
-                };
-                let reason = match error {
-                    DecodeError::Malformed { .. } | DecodeError::Contradiction(_) => "undecodable",
-                    DecodeError::Lane(_) => "subject",
-                };
+                let (reason, fault) = error.refusal();
                 let cause = self.peek(item);
-                self.reject(
-                    item.clone(),
-                    cause,
-                    Timestamp::now(),
-                    reason,
-                    &[Fault::at("", text)],
-                )
-                .await;
+                self.reject(item.clone(), cause, Timestamp::now(), reason, &[fault])
+                    .await;
                 None
             }
         }

@@ -10,7 +10,6 @@ use crate::{
     compose::{self, Writer, Written},
     delivery::Raw,
     health::Health,
-    lane::DecodeError,
     manifest::Needs,
     run::writer,
     things::Things,
@@ -93,12 +92,10 @@ async fn for_each_line<I: Inbound, O: Outbound>(
         let (lane, raw, base) = message(I::LANES, &line, site, number);
         let mut said = Map::from_iter([("line".to_owned(), json!(number))]);
         match I::decode(lane, raw, base.clone()) {
-            Err(error) => rejected(
-                &mut said,
-                &base.id,
-                "undecodable",
-                &[Fault::at("", text_of(&error))],
-            ),
+            Err(error) => {
+                let (reason, fault) = error.refusal();
+                rejected(&mut said, &base.id, reason, &[fault]);
+            }
             Ok((data, cause)) => {
                 let verdict = handle(Delivery {
                     data,
@@ -111,13 +108,6 @@ async fn for_each_line<I: Inbound, O: Outbound>(
         writeln!(std::io::stdout().lock(), "{}", Value::Object(said)).context("write standard output")?;
     }
     Ok(())
-}
-
-fn text_of(error: &DecodeError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 /// What the broker would have delivered for that line.
