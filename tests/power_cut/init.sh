@@ -19,7 +19,9 @@ ip route add default via 10.0.2.2
 
 # What the witness has left on the disk; nobody ever syncs it, so a power cut must take its last lines.
 mkdir -p /var/lib/power-cut
-echo "witness found $(tail -n 1 /var/lib/power-cut/witness 2>/dev/null || echo 0)"
+touch /var/lib/power-cut/witness
+n=$(tail -n 1 /var/lib/power-cut/witness)
+echo "witness found ${n:-0}"
 
 chown postgres: /run/postgresql
 version=$(ls /usr/lib/postgresql)
@@ -48,7 +50,7 @@ nats-server --config /etc/telltale/nats-server.conf >/var/lib/power-cut/nats.log
 nats=$!
 echo "power-cut guest is up"
 
-n=$(tail -n 1 /var/lib/power-cut/witness 2>/dev/null || echo 0)
+n=${n:-0}
 while kill -0 $nats 2>/dev/null; do
   n=$((n + 1))
   echo $n >>/var/lib/power-cut/witness

@@ -20,7 +20,7 @@ def arguments():
     parser.add_argument("--cuts", type=int, default=3)
     parser.add_argument("--rate", type=int, default=1000, help="readings offered a second")
     parser.add_argument("--seconds", type=int, nargs=2, default=[15, 30], help="load before each cut: from, to")
-    parser.add_argument("--devices", type=int, default=48, help="connections, each with a reading in hand at a time")
+    parser.add_argument("--devices", type=int, default=256, help="connections, each with a reading in hand at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--accel", default="tcg", help="how qemu runs the guest; `kvm` where that works")
     return parser.parse_args()
