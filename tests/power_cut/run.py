@@ -18,9 +18,11 @@ def arguments():
     parser.add_argument("--bin", type=Path, default=HERE / "../../target/debug", help="where telltale and the workers are")
     parser.add_argument("--sync", choices=["always", "default"], default="always", help="sync_interval of nats-server")
     parser.add_argument("--cuts", type=int, default=3)
-    parser.add_argument("--rate", type=int, default=1000, help="readings offered a second")
+    parser.add_argument("--rate", type=int, default=500, help="readings offered a second")
     parser.add_argument("--seconds", type=int, nargs=2, default=[15, 30], help="load before each cut: from, to")
-    parser.add_argument("--devices", type=int, default=256, help="connections, each with a reading in hand at a time")
+    parser.add_argument("--devices", type=int, default=96, help="connections, each with a reading in hand at a time")
+    parser.add_argument("--first", type=int, default=500, help="so many are accepted before the load of a cut counts")
+    parser.add_argument("--patience", type=int, default=1200, help="seconds until all that was accepted is stored")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--accel", default="tcg", help="how qemu runs the guest; `kvm` where that works")
     return parser.parse_args()
@@ -294,9 +296,9 @@ def attempt(args, choose, run, site, guest):
     load.start()
     cuts = []
     for number in range(1, args.cuts + 1):
-        # Counted from the first acceptance after the last cut, so that each cut falls under load.
+        # Counted from when readings are accepted again after the last cut, so that each cut falls under load.
         before = len(load.accepted)
-        until("readings are accepted again", 300, lambda: len(load.accepted) > before)
+        until("readings are accepted", 600, lambda: len(load.accepted) >= before + args.first)
         time.sleep(choose.uniform(*args.seconds))
         at = time.time()
         wrote = guest.witness("wrote")
@@ -316,12 +318,14 @@ def attempt(args, choose, run, site, guest):
     load.end()
     say(f"{len(load.accepted)} accepted; waiting for rest")
     balance = None
-    end = time.monotonic() + 300
+    end = time.monotonic() + args.patience
     while time.monotonic() < end:
         balance = site.balance()
         if balance and balance.get("in_flight") == 0:
             break
         time.sleep(2)
+    else:
+        sys.exit(f"not at rest within {args.patience} s, nothing can be said of losses: {balance}")
     rows = site.rows()
     lost = sorted(set(load.accepted) - set(rows))
     result = {

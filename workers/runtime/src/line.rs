@@ -13,10 +13,10 @@ use crate::{
     redo,
     verdict::Why,
 };
-use serde::de::IgnoredAny;
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use telltale_nats::{Name, publish::PublishError};
-use telltale_schemas::{Envelope, Timestamp, kinds::Fault};
+use telltale_schemas::{Timestamp, kinds::Fault};
 
 /// What holds for every message of a worker.
 #[derive(Debug, Clone)]
@@ -172,21 +172,25 @@ impl Line {
         if matches!(item.arrival.lane, Ok(telltale_nats::Lane::Raw)) {
             return cause;
         }
-        let Ok(envelope) = serde_json::from_slice::<Envelope<IgnoredAny>>(&item.body) else {
-            return cause;
-        };
-        if let Ok(thing) = Name::new(envelope.subject)
+        // Member by member: a type of a newer version, or one attribute that is wrong, costs none of the others. Without
+        // its RAW sequence a message that is kept would count as missing.
+        let envelope: serde_json::Map<String, Value> = serde_json::from_slice(&item.body).unwrap_or_default();
+        let text = |name: &str| envelope.get(name).and_then(Value::as_str);
+        let owned = |name: &str| text(name).map(str::to_owned);
+        let time = |name: &str| text(name).and_then(|text| text.parse().ok());
+        let thing = text("subject").and_then(|text| Name::new(text).ok());
+        if let Some(thing) = thing
             && (item.arrival.pack || thing == cause.thing)
         {
-            cause.id = envelope.id;
+            cause.id = owned("id").unwrap_or(cause.id);
             cause.thing = thing;
-            cause.time = envelope.time;
-            cause.recordedtime = envelope.recordedtime;
-            cause.rawseq = envelope.rawseq;
-            cause.protocol = envelope.protocol;
-            cause.publisher = envelope.publisher;
-            cause.correlationid = envelope.correlationid;
-            cause.traceparent = cause.traceparent.or(envelope.traceparent);
+            cause.time = time("time").unwrap_or(cause.time);
+            cause.recordedtime = time("recordedtime");
+            cause.rawseq = text("rawseq").and_then(|text| text.parse().ok());
+            cause.protocol = owned("protocol");
+            cause.publisher = owned("publisher");
+            cause.correlationid = owned("correlationid");
+            cause.traceparent = cause.traceparent.or_else(|| owned("traceparent"));
         }
         cause
     }
