@@ -150,7 +150,7 @@ async fn two_versions_share_a_durable_and_what_the_newer_adds_harms_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_breaking_version_is_quarantined_by_the_older_with_a_clear_reason() {
+async fn a_breaking_version_is_quarantined_by_the_older_and_stored_by_the_newer() {
     const EACH: usize = 20;
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
     let newer = |kind: &str| newer(kind).unwrap();
@@ -172,6 +172,29 @@ async fn a_breaking_version_is_quarantined_by_the_older_with_a_clear_reason() {
     pipeline.until(understood, each, SOON).await;
     pipeline.at_rest(SOON).await;
     assert_eq!(pipeline.count("select count(*) from readings").await, Some(each));
+
+    pipeline
+        .stack
+        .start_copy_of("annotate", newer("annotate"))
+        .await
+        .unwrap();
+    pipeline.stack.stop_one("annotate").await.unwrap();
+    let replay = pipeline
+        .telltale(&["quarantine", "replay", "--reason", "version", "--yes"])
+        .await;
+    assert!(
+        replay.status.success(),
+        "{}",
+        String::from_utf8_lossy(&replay.stderr)
+    );
+    let stored =
+        "select count(*) from readings where name = 'breaking' and message_id = thing || ':k' || value";
+    pipeline.until(stored, each, SOON).await;
+    pipeline.at_rest(SOON).await;
+    assert_eq!(
+        pipeline.count("select count(*) from readings").await,
+        Some(2 * each)
+    );
 }
 
 /// A reading may have to be sent again while its bridge is replaced; it is accepted after no longer than this.
