@@ -12,6 +12,7 @@ mod journey;
 mod outages;
 mod points;
 mod quarantine;
+mod poison;
 mod roads;
 mod standing;
 mod storage;

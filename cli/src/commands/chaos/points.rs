@@ -1,24 +1,21 @@
 //! Kills at eight named points, under load: what must hold afterwards is compared with what was sent.
-mod judge;
-mod load;
-
-pub use judge::{Class, Entry, Observed, Sent, Violation, judge};
-
+use super::{
+    judge::{self, Class, Sent, Violation, judge},
+    load, rest,
+};
 use crate::{
-    context::Context,
+    commands::courier::Parcel,
     find::Say,
     stack::{Stack, StackOptions, WORKERS, scratch},
     supervise::Phase,
 };
 use anyhow::{Context as _, bail};
-use futures::TryStreamExt as _;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
-use telltale_nats::{Topology, async_nats::Client, client, provision};
 use telltale_runtime::fault::{ACK_BEFORE_COMMIT, Point};
 use tokio::time::{Instant, sleep};
 
@@ -28,8 +25,9 @@ const PASSED_WITHIN: Duration = Duration::from_secs(60);
 const SERVES_WITHIN: Duration = Duration::from_secs(60);
 /// What the last kill left unacknowledged has come again this long after the time for its acknowledgement.
 const MARGIN: Duration = Duration::from_millis(500);
-/// All work that is left must be done in this time.
-const RESTS_WITHIN: Duration = Duration::from_secs(150);
+const CONNECTIONS: u32 = 4;
+/// Enough that one device's invalid readings never reach the quarantine's cap for a subject.
+const THINGS: u64 = 50;
 /// How often it is looked whether something happened.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -135,7 +133,7 @@ async fn drive(options: &Options, faults: &Path) -> anyhow::Result<Report> {
     let stack = Stack::start(wanted).await?;
     let context = stack.context()?;
     let nats = context.nats().await?;
-    let load = load::Load::begin(&context, options.rate)?;
+    let load = load::Load::begin(&context, options.rate, CONNECTIONS, |n| Some(reading(n)))?;
     let begun = Instant::now();
     let mut killer = Killer {
         stack: &stack,
@@ -244,51 +242,15 @@ impl Killer<'_> {
     }
 }
 
-/// Waits until no durable has anything left.
-async fn rest(context: &Context, nats: &Client) -> anyhow::Result<()> {
-    let js = client::context(nats.clone());
-    let end = Instant::now() + RESTS_WITHIN;
-    let mut quiet = 0;
-    loop {
-        let mut left = Vec::new();
-        for stream in Topology::of(&context.site).streams {
-            let mut consumers = js.get_stream(&stream.name).await?.consumers();
-            while let Some(info) = consumers.try_next().await? {
-                let count = info.num_pending + info.num_ack_pending as u64;
-                if count > 0 {
-                    left.push(format!("{count} for {} on {}", info.name, stream.name));
-                }
-            }
-        }
-        // One stage's last acknowledgement and the next one's first message are not seen at one moment.
-        quiet = if left.is_empty() { quiet + 1 } else { 0 };
-        if quiet == 3 {
-            return Ok(());
-        }
-        if Instant::now() > end {
-            bail!(
-                "not at rest after {} s: {}",
-                RESTS_WITHIN.as_secs(),
-                left.join(", ")
-            );
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// What RAW has taken that has no fate.
-async fn missing(context: &Context, nats: &Client, sql: &tokio_postgres::Client) -> anyhow::Result<i64> {
-    let js = client::context(nats.clone());
-    let epoch = i64::try_from(provision::epoch(&js).await?)?;
-    let raw = js.get_stream("RAW").await?;
-    let last = i64::try_from(raw.cached_info().state.last_sequence)?;
-    let row = sql
-        .query_one(
-            "select telltale.cardinality(telltale.missing($1, $2, $3))",
-            &[&context.site.plain(), &epoch, &last],
-        )
-        .await?;
-    Ok(row.get(0))
+/// A tenth is invalid, a hundredth is sent twice.
+fn reading(n: u64) -> (Sent, Parcel, u32) {
+    let (class, body) = if n % 10 == 3 {
+        (Class::Bad, format!(r#"{{"number":{n},"temperature":"#))
+    } else {
+        (Class::Good, format!(r#"{{"number":{n}}}"#))
+    };
+    let (sent, parcel) = load::parcel(&format!("point-{}", n % THINGS), &format!("k{n}"), class, body);
+    (sent, parcel, if n % 100 == 7 { 2 } else { 1 })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Readings brought in while processes die: each until somebody says "accepted".
-use super::{Class, Sent};
+use super::judge::{Class, Sent};
 use crate::{
     commands::courier::{Bridge, Courier, Parcel, Receipt},
     context::Context,
@@ -17,10 +17,6 @@ use telltale_schemas::id;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-const CONNECTIONS: u32 = 4;
-/// Enough that one device's invalid readings never reach the quarantine's cap for a subject.
-const THINGS: u64 = 50;
-
 /// Readings on their way.
 pub(super) struct Load {
     senders: JoinSet<anyhow::Result<Vec<Sent>>>,
@@ -28,17 +24,23 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Begins to send `rate` readings a second.
-    pub(super) fn begin(context: &Context, rate: u32) -> anyhow::Result<Self> {
+    /// Begins to send `rate` readings a second, over so many connections.
+    pub(super) fn begin(
+        context: &Context,
+        rate: u32,
+        connections: u32,
+        make: impl Fn(u64) -> Option<(Sent, Parcel, u32)> + Clone + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let bridge = Bridge::new(context.get("BRIDGE_URL")?, context.get("BRIDGE_TOKEN")?)?;
         let stop = CancellationToken::new();
         let next = Arc::new(AtomicU64::new(0));
         let mut senders = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            let period = Duration::from_secs(1) * CONNECTIONS / rate.max(1);
+        for _ in 0..connections {
+            let period = Duration::from_secs(1) * connections / rate.max(1);
             senders.spawn(send(
                 Courier::new(bridge.clone()),
                 Arc::clone(&next),
+                make.clone(),
                 period,
                 stop.clone(),
             ));
@@ -47,8 +49,13 @@ impl Load {
     }
 
     /// Sends no more, and tells what was accepted.
-    pub(super) async fn end(mut self) -> anyhow::Result<Vec<Sent>> {
+    pub(super) async fn end(self) -> anyhow::Result<Vec<Sent>> {
         self.stop.cancel();
+        self.all().await
+    }
+
+    /// Waits for the last one, and tells what was accepted.
+    pub(super) async fn all(mut self) -> anyhow::Result<Vec<Sent>> {
         let mut all = Vec::new();
         while let Some(sent) = self.senders.join_next().await {
             all.extend(sent??);
@@ -60,6 +67,7 @@ impl Load {
 async fn send(
     mut courier: Courier,
     next: Arc<AtomicU64>,
+    make: impl Fn(u64) -> Option<(Sent, Parcel, u32)>,
     period: Duration,
     stop: CancellationToken,
 ) -> anyhow::Result<Vec<Sent>> {
@@ -73,9 +81,9 @@ async fn send(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(sent),
         }
-        let n = next.fetch_add(1, Ordering::Relaxed);
-        let (one, parcel) = reading(n);
-        let times = if n % 100 == 7 { 2 } else { 1 };
+        let Some((one, parcel, times)) = make(next.fetch_add(1, Ordering::Relaxed)) else {
+            return Ok(sent);
+        };
         for _ in 0..times {
             match courier.deliver(&parcel, &patient).await {
                 Receipt::Accepted(_) => {}
@@ -86,22 +94,17 @@ async fn send(
     }
 }
 
-fn reading(n: u64) -> (Sent, Parcel) {
-    let (thing, key) = (format!("point-{}", n % THINGS), format!("k{n}"));
-    let (class, body) = if n % 10 == 3 {
-        (Class::Bad, format!(r#"{{"number":{n},"temperature":"#))
-    } else {
-        (Class::Good, format!(r#"{{"number":{n}}}"#))
-    };
+/// A reading of a thing, with its key.
+pub(super) fn parcel(thing: &str, key: &str, class: Class, body: String) -> (Sent, Parcel) {
     let body = Bytes::from(body);
     let sent = Sent {
-        id: id::of(&thing, &key),
+        id: id::of(thing, key),
         class,
         sha256: id::digest(&body),
     };
     let parcel = Parcel {
-        thing,
-        key: Some(key),
+        thing: thing.to_owned(),
+        key: Some(key.to_owned()),
         content_type: "application/json",
         body,
     };

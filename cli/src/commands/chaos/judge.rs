@@ -1,11 +1,10 @@
 //! What must hold, by comparing what was accepted with what became of it.
-use super::missing;
 use crate::context::Context;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
 };
-use telltale_nats::async_nats::Client;
+use telltale_nats::{async_nats::Client, client, provision};
 
 /// Names shown of a violation.
 const SHOWN: usize = 5;
@@ -15,34 +14,36 @@ const SHOWN: usize = 5;
 pub enum Class {
     /// A row.
     Good,
-    /// An entry in the quarantine.
+    /// An entry in the quarantine: invalid.
     Bad,
+    /// An entry in the quarantine: it cannot be handled. What was refused is what `validate` made of the bytes.
+    Poison,
 }
 
 /// What was accepted.
 #[derive(Debug, Clone)]
-pub struct Sent {
-    pub id: String,
-    pub class: Class,
+pub(super) struct Sent {
+    pub(super) id: String,
+    pub(super) class: Class,
     /// Of its bytes.
-    pub sha256: String,
+    pub(super) sha256: String,
 }
 
 /// A quarantine entry.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    pub reason: String,
-    pub sha256: String,
+pub(super) struct Entry {
+    pub(super) reason: String,
+    pub(super) sha256: String,
 }
 
 /// What became of it all.
 #[derive(Debug, Clone, Default)]
-pub struct Observed {
+pub(super) struct Observed {
     /// Rows by the reading's id.
-    pub rows: HashMap<String, i64>,
-    pub entries: Vec<(String, Entry)>,
+    pub(super) rows: HashMap<String, i64>,
+    pub(super) entries: Vec<(String, Entry)>,
     /// Messages of RAW without a fate.
-    pub missing: i64,
+    pub(super) missing: i64,
 }
 
 /// What does not hold.
@@ -94,8 +95,23 @@ pub(super) async fn observe(context: &Context, nats: &Client) -> anyhow::Result<
     })
 }
 
+/// What RAW has taken that has no fate.
+async fn missing(context: &Context, nats: &Client, sql: &tokio_postgres::Client) -> anyhow::Result<i64> {
+    let js = client::context(nats.clone());
+    let epoch = i64::try_from(provision::epoch(&js).await?)?;
+    let raw = js.get_stream("RAW").await?;
+    let last = i64::try_from(raw.cached_info().state.last_sequence)?;
+    let row = sql
+        .query_one(
+            "select telltale.cardinality(telltale.missing($1, $2, $3))",
+            &[&context.site.plain(), &epoch, &last],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// Everything that does not hold.
-pub fn judge(sent: &[Sent], observed: &Observed) -> Vec<Violation> {
+pub(super) fn judge(sent: &[Sent], observed: &Observed) -> Vec<Violation> {
     let mut found: BTreeMap<(&'static str, &'static str), Vec<String>> = BTreeMap::new();
     let mut note = |oracle, what, id: &str| {
         found.entry((oracle, what)).or_default().push(id.to_owned());
@@ -111,7 +127,7 @@ pub fn judge(sent: &[Sent], observed: &Observed) -> Vec<Violation> {
         match (one.class, rows, refused) {
             (_, 0, 0) => note("I1", "accepted and lost", &one.id),
             (Class::Good, 0, _) => note("I1", "good, and quarantined", &one.id),
-            (Class::Bad, 1.., _) => note("I3", "invalid, and stored", &one.id),
+            (Class::Bad | Class::Poison, 1.., _) => note("I3", "invalid, and stored", &one.id),
             (Class::Good, 2.., _) | (_, _, 2..) => note("I2", "stored or quarantined twice", &one.id),
             (Class::Good, 1, 1) => note("I2", "stored and quarantined", &one.id),
             _ => {}
@@ -125,10 +141,8 @@ pub fn judge(sent: &[Sent], observed: &Observed) -> Vec<Violation> {
         note("I3", "there and never sent", id);
     }
     for (id, entry) in &observed.entries {
-        if known
-            .get(id.as_str())
-            .is_some_and(|one| one.sha256 != entry.sha256)
-        {
+        let is_other = |one: &&Sent| one.class == Class::Bad && one.sha256 != entry.sha256;
+        if known.get(id.as_str()).is_some_and(is_other) {
             note("I8", "quarantined with other bytes than were sent", id);
         }
         if entry.reason.is_empty() {
