@@ -95,6 +95,7 @@ impl Chaos {
             let times = u64::from(self.times.unwrap_or(500));
             return poison::Options {
                 good: 100 * times,
+                stage: "annotate",
                 fails: 0,
                 panics: times,
                 hangs: times.div_ceil(10),

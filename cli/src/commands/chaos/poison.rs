@@ -29,7 +29,9 @@ const ATTEMPTS: i32 = 5;
 pub struct Options {
     /// Good readings, once without and once with the others.
     pub good: u64,
-    /// Readings for which the handler of `annotate` fails, panics, and hangs, each time.
+    /// Whose handler it is. `validate` reads single messages, `annotate` packs.
+    pub stage: &'static str,
+    /// Readings for which it fails, panics, and hangs, each time.
     pub fails: u64,
     pub panics: u64,
     pub hangs: u64,
@@ -37,6 +39,8 @@ pub struct Options {
     pub rate: u32,
     /// All that is poison comes first and at once, instead of evenly among the good.
     pub burst: bool,
+    /// The pause before the second attempt, instead of what workers are told by default.
+    pub retry_first: Option<Duration>,
     pub stack: StackOptions,
     pub say: Say,
 }
@@ -45,11 +49,13 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             good: 50_000,
+            stage: "validate",
             fails: 2_000,
             panics: 0,
             hangs: 0,
             rate: 500,
             burst: false,
+            retry_first: None,
             stack: StackOptions::default(),
             say: Say::nothing(),
         }
@@ -129,13 +135,17 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
 }
 
 async fn drive(options: &Options, faults: &Path) -> anyhow::Result<Report> {
-    fs::write(faults.join("annotate.handler"), "")?;
+    fs::write(faults.join(format!("{}.handler", options.stage)), "")?;
     let mut wanted = options.stack.clone();
     let folder = faults.to_string_lossy().into_owned();
     wanted.env.extend([
         ("TELLTALE_FAULT_DIR".to_owned(), folder),
         ("TELLTALE_HANDLE_TIMEOUT".to_owned(), HANDLE_TIMEOUT.to_owned()),
     ]);
+    if let Some(pause) = options.retry_first {
+        let pause = format!("{}ms", pause.as_millis());
+        wanted.env.push(("TELLTALE_RETRY_FIRST".to_owned(), pause));
+    }
     let stack = Stack::start(wanted).await?;
     let context = stack.context()?;
     let nats = context.nats().await?;
