@@ -20,6 +20,8 @@ const VIEWS: &[(&str, &str)] = &[
         include_str!("../../migrations/views/quarantine.sql"),
     ),
     ("ledger", include_str!("../../migrations/views/ledger.sql")),
+    ("epochs", include_str!("../../migrations/views/epochs.sql")),
+    ("hops", include_str!("../../migrations/views/hops.sql")),
 ];
 
 /// `(TELL, 1)`; the partitions' lock is `(TELL, 2)`, the hourly one of store `(TELL, 3)`.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`subject`] | the only place where a subject is built or parsed |
 //! | [`header`] | the names of our message headers |
+//! | [`barrier`] | what can no longer be under way |
 //! | [`client`] | a connection as one of our identities |
 //! | [`publish`] | publishing that counts once it is confirmed, within a window |
 //! | [`seal`] | the bridge's seal on raw messages |
@@ -14,6 +15,7 @@
 //! | [`server`] | the server's configuration, rendered |
 #![warn(missing_docs)]
 
+pub mod barrier;
 pub mod client;
 pub mod header;
 pub mod manifest;

@@ -46,6 +46,9 @@ pub struct Manifest {
     /// The operations that it answers under `api.<site>.<name>`.
     #[serde(default)]
     pub api: Vec<String>,
+    /// The streams of which it may ask how far they and their durables are; never what is in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observes: Vec<String>,
 }
 
 /// How messages are delivered to a worker.
@@ -108,6 +111,14 @@ pub enum ManifestError {
         worker: String,
         /// The bucket.
         bucket: String,
+    },
+    /// A text that is no stream of ours.
+    #[error("`{worker}` cannot observe the stream `{stream}`")]
+    Observed {
+        /// Whose manifest.
+        worker: String,
+        /// The stream.
+        stream: String,
     },
     /// A limit that is nothing.
     #[error("`{worker}` sets consumer.{field} to 0")]
@@ -187,6 +198,13 @@ impl Manifest {
             return Err(ManifestError::Bucket {
                 worker: self.name.clone(),
                 bucket: bucket.chars().take(80).collect(),
+            });
+        }
+        let upper = |stream: &&String| stream.is_empty() || !stream.bytes().all(|byte| byte.is_ascii_uppercase());
+        if let Some(stream) = self.observes.iter().find(upper) {
+            return Err(ManifestError::Observed {
+                worker: self.name.clone(),
+                stream: stream.chars().take(80).collect(),
             });
         }
         self.check_limits()
@@ -328,6 +346,8 @@ mod tests {
             r#"{"name":"x","buckets":["credentials"]}"#,
             r#"{"name":"x","buckets":["*"]}"#,
             r#"{"name":"x","buckets":["things.>"]}"#,
+            r#"{"name":"x","observes":["*"]}"#,
+            r#"{"name":"x","observes":["KV_credentials"]}"#,
             r#"{"name":"x","api":["*"]} x"#,
             "{\"name\":\"x\\n}\"}",
         ] {

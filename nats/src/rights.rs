@@ -67,6 +67,14 @@ impl Permissions {
         ]);
     }
 
+    /// Ask how far a stream and its durables are.
+    fn observe(&mut self, stream: &str) {
+        self.publish.extend([
+            format!("$JS.API.STREAM.INFO.{stream}"),
+            format!("$JS.API.CONSUMER.INFO.{stream}.*"),
+        ]);
+    }
+
     /// Read a stream through consumers of its own, but not lay hands on a worker's durable.
     fn read_stream(&mut self, stream: &str, manifests: &[Manifest]) {
         self.publish.extend([
@@ -132,6 +140,9 @@ pub fn worker(manifest: &Manifest, site: &Name) -> Permissions {
     }
     for bucket in &manifest.buckets {
         rights.read_bucket(bucket);
+    }
+    for stream in &manifest.observes {
+        rights.observe(stream);
     }
     if !manifest.api.is_empty() {
         rights
@@ -246,6 +257,16 @@ mod tests {
                 .iter()
                 .any(|subject| subject == "_INBOX_validate.>" || subject == "_INBOX.>")
         );
+    }
+
+    #[test]
+    fn a_worker_that_observes_may_ask_how_far_a_stream_is_and_nothing_else() {
+        let without = manifest(r#"{"name":"store","inputs":["annotated"]}"#);
+        let with = manifest(r#"{"name":"store","inputs":["annotated"],"observes":["RAW"]}"#);
+        let (without, with) = (worker(&without, &site()), worker(&with, &site()));
+        let more: Vec<_> = with.publish.iter().filter(|subject| !without.publish.contains(subject)).collect();
+        assert_eq!(more, ["$JS.API.CONSUMER.INFO.RAW.*", "$JS.API.STREAM.INFO.RAW"]);
+        assert_eq!(with.subscribe, without.subscribe);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
 mod air_quality;
 mod bad_ways;
+mod balance;
 mod bridging;
 mod commands;
 mod conformance;

@@ -19,6 +19,7 @@ pub mod provision;
 pub mod quarantine;
 pub mod reach;
 pub mod replay;
+pub mod seek;
 pub mod send;
 pub mod simulate;
 pub mod sql;

@@ -14,6 +14,7 @@ pub(crate) struct Needs {
     pub(crate) commands: &'static [&'static str],
     pub(crate) buckets: &'static [&'static str],
     pub(crate) api: &'static [&'static str],
+    pub(crate) observes: &'static [&'static str],
 }
 
 impl Needs {
@@ -26,6 +27,7 @@ impl Needs {
             commands: W::COMMANDS,
             buckets: W::BUCKETS,
             api: W::API,
+            observes: W::OBSERVES,
         }
     }
 
@@ -38,6 +40,7 @@ impl Needs {
             commands: W::COMMANDS,
             buckets: W::BUCKETS,
             api: W::API,
+            observes: W::OBSERVES,
         }
     }
 
@@ -54,6 +57,7 @@ impl Needs {
             sql: Vec::new(),
             consumer: Consumer::default(),
             api: owned(self.api),
+            observes: owned(self.observes),
         }
     }
 }

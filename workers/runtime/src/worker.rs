@@ -27,6 +27,8 @@ pub trait Worker: Sized + Send + Sync + 'static {
     const BUCKETS: &'static [&'static str] = &[];
     /// The operations that it answers under `api.<site>.<name>`.
     const API: &'static [&'static str] = &[];
+    /// The streams of which it may ask how far they and their durables are; never what is in them.
+    const OBSERVES: &'static [&'static str] = &[];
 
     /// Once, before the first message.
     fn start(args: Self::Args, at: &Resources) -> impl Future<Output = anyhow::Result<Self>> + Send;
@@ -52,6 +54,8 @@ pub trait BatchWorker: Sized + Send + Sync + 'static {
     const BUCKETS: &'static [&'static str] = &[];
     /// The operations that it answers under `api.<site>.<name>`.
     const API: &'static [&'static str] = &[];
+    /// The streams of which it may ask how far they and their durables are; never what is in them.
+    const OBSERVES: &'static [&'static str] = &[];
     /// Most deliveries in one call.
     const BATCH_MAX: usize = 5_000;
     /// How long a batch that is not full waits for more before it is handled.

@@ -8,9 +8,11 @@
 //! | `readings`, `messages` | its statements for readings, and for all else |
 //! | `storage`, `session`, `sql` | the connection, what is known through it, prepared statements |
 //! | `copy`, `stamp`, `ledger`, `trouble` | PostgreSQL's binary rows, its time, sets of sequences, its errors |
+//! | `balance` | what has no fate and is not under way either |
 //! | `watch` | whether the database is there, and the partitions of these days |
 
 mod admit;
+mod balance;
 mod copy;
 mod ledger;
 mod messages;
@@ -25,6 +27,7 @@ mod trouble;
 mod watch;
 mod write;
 
+use crate::balance::{Balance, Gauges};
 use crate::metrics::Metrics;
 use crate::storage::Storage;
 use crate::watch::Watch;
@@ -32,6 +35,7 @@ use anyhow::Context as _;
 use prometheus::Registry;
 use std::sync::Arc;
 use std::time::Instant;
+use telltale_nats::barrier;
 use telltale_runtime::prelude::*;
 use tokio_postgres::Config;
 
@@ -61,6 +65,8 @@ pub struct Store {
     storage: Arc<Storage>,
     metrics: Metrics,
     watch: Option<Watch>,
+    /// Kept while it lives.
+    _balance: Option<Balance>,
 }
 
 impl Store {
@@ -74,6 +80,7 @@ impl Store {
             storage: Arc::new(Storage::new(database)),
             metrics: Metrics::on(registry).context("register metrics")?,
             watch: None,
+            _balance: None,
         })
     }
 }
@@ -83,11 +90,14 @@ impl BatchWorker for Store {
     type Input = Storable;
     type Output = Nothing;
     type Args = Args;
+    const OBSERVES: &'static [&'static str] = &barrier::STREAMS;
 
     /// A database that is away at start is an outage like any other.
     async fn start(args: Args, at: &Resources) -> anyhow::Result<Self> {
         let mut store = Self::with(args.database_url, at.registry())?;
         store.watch = Some(Watch::over(&store.storage, at.health()));
+        let gauges = Gauges::on(at.registry()).context("register metrics")?;
+        store._balance = Some(Balance::over(&store.storage, at, gauges)?);
         Ok(store)
     }
 

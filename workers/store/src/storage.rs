@@ -38,11 +38,20 @@ impl Storage {
 
     /// Makes the partitions of these days; says whether tomorrow has one.
     pub(crate) async fn keep_partitions_ready(&self) -> Result<bool, Trouble> {
+        self.with(async |session| session.keep_partitions_ready().await)
+            .await
+    }
+
+    /// Does something else with the session, between batches.
+    pub(crate) async fn with<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let mut slot = self.session.lock().await;
         let mut session = self.take(&mut slot).await?;
-        let ready = session.keep_partitions_ready().await?;
+        let done = work(&mut session).await?;
         *slot = Some(session);
-        Ok(ready)
+        Ok(done)
     }
 
     /// Whether the database answers and may be written to. Does not wait for a batch: one that is being written

@@ -3,20 +3,19 @@ use super::ranges::Ranges;
 use crate::{context::Context, control, stack::Layout, supervise::Phase};
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
-use serde_json::Value;
 use std::{collections::BTreeMap, time::Instant};
 use telltale_nats::{
-    Lane, Topology,
+    Topology,
     async_nats::{
         Client,
-        jetstream::{self, message::StreamMessage, stream::Stream},
+        jetstream::{self, stream::Stream},
     },
-    client, header, provision,
-    subject::REDO_STREAM,
+    barrier, client,
 };
-use telltale_schemas::{RawSeq, Timestamp};
+use telltale_schemas::Timestamp;
 
-/// Everything at one moment. The broker is looked at before the database: what it has let go of is in there.
+/// Everything at one moment. The broker is looked at before the database, where what it has let go of is; and RAW
+/// once more at the end, so that whatever has a fate has been accepted.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) at: Instant,
@@ -24,17 +23,16 @@ pub(super) struct Look {
     pub(super) processes: Vec<control::Process>,
     pub(super) streams: BTreeMap<String, StreamLook>,
     pub(super) durables: Vec<DurableLook>,
-    pub(super) epoch: u64,
-    /// No message below this sequence of RAW waits anywhere.
-    pub(super) floor: i64,
+    pub(super) raw: barrier::Raw,
     pub(super) database: Result<Database, String>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct StreamLook {
-    pub(super) last: u64,
     /// How full it is, from 0 to 1, where it has a limit that refuses.
     pub(super) full: Option<f64>,
+    /// Sequences that are gone from its middle, where nothing of ours deletes.
+    pub(super) holes: Ranges,
 }
 
 #[derive(Debug, Clone)]
@@ -53,30 +51,46 @@ pub(super) struct DurableLook {
 
 #[derive(Debug, Clone)]
 pub(super) struct Database {
-    pub(super) fates: BTreeMap<String, i64>,
-    /// Sequences of RAW without a fate.
-    pub(super) gaps: Ranges,
+    /// Each life of RAW at each site that the database knows of, and this one.
+    pub(super) lives: Vec<Life>,
     /// What is in quarantine and open, by reason.
     pub(super) quarantine: BTreeMap<String, i64>,
 }
 
+/// One life of a RAW stream.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) site: String,
+    pub(super) epoch: u64,
+    /// The greatest sequence that is known to have been accepted.
+    pub(super) last: i64,
+    /// Up to here nothing is under way any more.
+    pub(super) settled: i64,
+    pub(super) fates: BTreeMap<String, i64>,
+    /// Without a fate, up to `settled`.
+    pub(super) missing: Ranges,
+}
+
 impl Look {
-    pub(super) async fn take(ctx: &Context, nats: &Client) -> anyhow::Result<Self> {
+    /// `passed` is how RAW was when a barrier was begun that has been passed since.
+    pub(super) async fn take(
+        ctx: &Context,
+        nats: &Client,
+        passed: Option<barrier::Raw>,
+    ) -> anyhow::Result<Self> {
         let js = client::context(nats.clone());
         let processes = match &ctx.folder {
             None => Vec::new(),
             Some(folder) => processes(folder),
         };
-        let epoch = provision::epoch(&js).await.context(super::Refused::precondition(
-            "the broker has no stream RAW; `telltale provision` makes it",
-        ))?;
+        let no_raw = || super::Refused::precondition("the broker has no stream RAW; `telltale provision` makes it");
+        let raw = barrier::raw(&js).await.with_context(no_raw)?;
         let mut look = Self {
             at: Instant::now(),
             processes,
             streams: BTreeMap::new(),
             durables: Vec::new(),
-            epoch,
-            floor: i64::MAX,
+            raw,
             database: Err(String::new()),
         };
         for stream in Topology::of(&ctx.site).streams {
@@ -84,10 +98,21 @@ impl Look {
                 .await
                 .with_context(|| format!("look at {}", stream.name))?;
         }
-        let last = look.streams.get(Lane::Raw.stream()).map_or(0, |raw| raw.last);
-        let database = database(ctx, epoch, last).await;
+        let passed = passed.filter(|passed| passed.epoch == raw.epoch);
+        let database = database(ctx, raw.epoch, passed).await;
         look.database = database.map_err(|error| format!("{error:#}"));
+        look.raw = barrier::raw(&js).await?;
         Ok(look)
+    }
+
+    /// What is missing of one life of RAW.
+    pub(super) fn missing(&self, site: &str, epoch: u64) -> Ranges {
+        let lives = self.database.as_ref().map(|database| database.lives.as_slice());
+        let life = lives
+            .unwrap_or_default()
+            .iter()
+            .find(|life| life.site == site && life.epoch == epoch);
+        life.map(|life| life.missing.clone()).unwrap_or_default()
     }
 
     async fn stream(&mut self, js: &jetstream::Context, name: &str) -> anyhow::Result<()> {
@@ -101,13 +126,15 @@ impl Look {
         let full = limit
             .filter(|_| refuses)
             .map(|limit| state.bytes as f64 / limit as f64);
+        let has_holes = WHOLE.contains(&name) && state.deleted_count.unwrap_or_default() > 0;
         let seen = StreamLook {
-            last: state.last_sequence,
             full,
+            holes: if has_holes {
+                holes(&stream).await?
+            } else {
+                Ranges::default()
+            },
         };
-        if name == REDO_STREAM && state.messages > 0 {
-            self.lower(message(&stream, state.first_sequence).await.as_ref());
-        }
         let mut consumers = stream.consumers();
         while let Some(info) = consumers.try_next().await? {
             let Some(worker) = info.config.durable_name.clone() else {
@@ -124,51 +151,34 @@ impl Look {
             };
             if durable.pending + durable.in_flight > 0 {
                 let oldest = (info.ack_floor.stream_sequence + 1).max(state.first_sequence);
-                let oldest = message(&stream, oldest).await;
-                durable.oldest_s = oldest.as_ref().map(|message| {
+                // It may have gone meanwhile; then it is no longer the oldest.
+                durable.oldest_s = stream.get_raw_message(oldest).await.ok().map(|message| {
                     let age = Timestamp::now().as_micros() - Timestamp::from_offset(message.time).as_micros();
                     (age as f64 / 1e6).max(0.0)
                 });
-                // What only extensions have still to see is on its way to no fate.
-                if crate::stack::WORKERS.contains(&durable.worker.as_str()) {
-                    self.lower(oldest.as_ref());
-                }
             }
             self.durables.push(durable);
         }
         self.streams.insert(name.to_owned(), seen);
         Ok(())
     }
+}
 
-    fn lower(&mut self, message: Option<&StreamMessage>) {
-        let Some(message) = message else { return };
-        let lowest = if message.subject.starts_with("raw") {
-            Some(message.sequence)
-        } else {
-            rawseq(message)
-        };
-        if let Some(lowest) = lowest.and_then(|lowest| i64::try_from(lowest).ok()) {
-            self.floor = self.floor.min(lowest);
+/// Streams from whose middle nobody takes anything.
+const WHOLE: [&str; 4] = ["VALID", "READINGS", "EVENTS", "THINGS"];
+
+async fn holes(stream: &Stream) -> anyhow::Result<Ranges> {
+    let info = stream.info_builder().with_deleted(true).fetch().await?;
+    let mut deleted = info.info.state.deleted.unwrap_or_default();
+    deleted.sort_unstable();
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for sequence in deleted.into_iter().filter_map(|sequence| i64::try_from(sequence).ok()) {
+        match ranges.last_mut() {
+            Some((_, to)) if *to == sequence => *to += 1,
+            _ => ranges.push((sequence, sequence + 1)),
         }
     }
-}
-
-async fn message(stream: &Stream, sequence: u64) -> Option<StreamMessage> {
-    // It may have gone meanwhile; then it is no longer the oldest.
-    stream.get_raw_message(sequence).await.ok()
-}
-
-/// The lowest RAW sequence that a message stems from.
-fn rawseq(message: &StreamMessage) -> Option<u64> {
-    let of = |document: &Value| document["rawseq"].as_str()?.parse::<RawSeq>().ok();
-    let original = message.headers.get(header::ORIGINAL_RAWSEQ);
-    if let Some(original) = original.and_then(|header| header.as_str().parse::<RawSeq>().ok()) {
-        return Some(original.seq);
-    }
-    match serde_json::from_slice(&message.payload).ok()? {
-        Value::Array(pack) => pack.iter().filter_map(of).map(|raw| raw.seq).min(),
-        one => of(&one).map(|raw| raw.seq),
-    }
+    Ok(Ranges::new(ranges))
 }
 
 fn processes(folder: &std::path::Path) -> Vec<control::Process> {
@@ -185,25 +195,55 @@ pub(super) fn is_well(process: &control::Process) -> bool {
         || (process.name == crate::stack::SIMULATOR && process.phase == Phase::Stopped)
 }
 
-async fn database(ctx: &Context, epoch: u64, last: u64) -> anyhow::Result<Database> {
-    let (epoch, last) = (i64::try_from(epoch)?, i64::try_from(last)?);
+async fn database(ctx: &Context, epoch: u64, passed: Option<barrier::Raw>) -> anyhow::Result<Database> {
     let sql = super::reach::sql(ctx).await?;
     let site = ctx.site.plain();
     // In one snapshot, so that fates and gaps are complements.
     sql.batch_execute("begin transaction isolation level repeatable read read only")
         .await?;
-    let fates = sql
-        .query(
-            "select fate, messages from telltale.balance($1, $2)",
-            &[&site, &epoch],
-        )
+    let known = sql
+        .query("select site, epoch, last, settled from epochs order by site, epoch", &[])
         .await?;
-    let gaps = sql
-        .query(
-            "select lower(part), upper(part) from unnest(telltale.missing($1, $2, $3)) as part",
-            &[&site, &epoch, &last],
-        )
-        .await?;
+    let mut lives = Vec::with_capacity(known.len() + 1);
+    for row in &known {
+        lives.push(Life {
+            site: row.get(0),
+            epoch: u64::try_from(row.get::<_, i64>(1))?,
+            last: row.get(2),
+            settled: row.get(3),
+            fates: BTreeMap::new(),
+            missing: Ranges::default(),
+        });
+    }
+    if !lives.iter().any(|life| life.site == site && life.epoch == epoch) {
+        lives.push(Life {
+            site: site.to_owned(),
+            epoch,
+            last: 0,
+            settled: 0,
+            fates: BTreeMap::new(),
+            missing: Ranges::default(),
+        });
+    }
+    for life in &mut lives {
+        if let Some(raw) = passed.filter(|_| life.site == site) {
+            // What an earlier life had accepted is behind the barrier too.
+            let left = if life.epoch == epoch { i64::try_from(raw.left)? } else { life.last };
+            life.settled = life.settled.max(left);
+        }
+        let epoch = i64::try_from(life.epoch)?;
+        let fates = sql
+            .query("select fate, messages from telltale.balance($1, $2)", &[&life.site, &epoch])
+            .await?;
+        let missing = sql
+            .query(
+                "select lower(part), upper(part) from unnest(telltale.missing($1, $2, $3)) as part",
+                &[&life.site, &epoch, &life.settled],
+            )
+            .await?;
+        life.fates = fates.iter().map(|row| (row.get(0), row.get(1))).collect();
+        life.missing = Ranges::new(missing.iter().map(|row| (row.get(0), row.get(1))));
+    }
     let quarantine = sql
         .query(
             "select reason, count(*) from quarantine where state = 'open' group by reason",
@@ -212,8 +252,7 @@ async fn database(ctx: &Context, epoch: u64, last: u64) -> anyhow::Result<Databa
         .await?;
     sql.batch_execute("commit").await?;
     Ok(Database {
-        fates: fates.iter().map(|row| (row.get(0), row.get(1))).collect(),
-        gaps: Ranges::new(gaps.iter().map(|row| (row.get(0), row.get(1)))),
+        lives,
         quarantine: quarantine.iter().map(|row| (row.get(0), row.get(1))).collect(),
     })
 }

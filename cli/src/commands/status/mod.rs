@@ -1,5 +1,6 @@
 //! `telltale status`: is it well? A verdict, and what it rests on.
 mod look;
+mod lost;
 mod ranges;
 mod verdict;
 
@@ -10,25 +11,36 @@ use super::{
     reach,
 };
 use crate::context::Context;
+use anyhow::Context as _;
 use look::Look;
 use std::{
     io::{IsTerminal as _, Write},
     process::ExitCode,
     time::{Duration, Instant},
 };
-use telltale_nats::async_nats::Client;
+use telltale_nats::{
+    async_nats::{Client, jetstream},
+    barrier::{self, Barrier},
+    client,
+};
 use telltale_schemas::duration;
-use verdict::Report;
+use ranges::Ranges;
+use verdict::{Balance, Report};
 
 const EXAMPLES: &str = "Examples:
   telltale status
   telltale status --watch
   telltale status --wait 30s -o json
+  telltale status --write-off 184201..184260 --note 'purged by mistake'
 
 Exit code 10 when something is wrong: a process or worker that does not run or is behind, a stream that is
 nearly full, or an accepted message that is nowhere.";
 /// Between the two looks that a verdict rests on.
 const BETWEEN: Duration = Duration::from_secs(1);
+/// Under load it takes longer until all that had left RAW at the first look has been seen to; but not for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at how far that is.
+const STEP: Duration = Duration::from_millis(100);
 
 /// Is it well: processes, lag, rates, quarantine, and the balance of all that was accepted
 #[derive(Debug, clap::Args)]
@@ -43,8 +55,21 @@ pub struct Status {
     /// A message that waits longer is a problem
     #[arg(long, value_parser = span, value_name = "DURATION", default_value = "60s")]
     lag: Duration,
+    /// Say that these sequences of RAW, which are missing, were removed on purpose; then nobody looks for them any more
+    #[arg(long, value_parser = sequences, value_name = "SEQUENCES", conflicts_with_all = ["watch", "wait"])]
+    write_off: Option<Ranges>,
+    /// Of which life of RAW; else of the present one
+    #[arg(long, requires = "write_off")]
+    epoch: Option<u64>,
+    /// Why, for those who come later
+    #[arg(long, requires = "write_off")]
+    note: Option<String>,
     #[command(flatten)]
     output: Output,
+}
+
+fn sequences(text: &str) -> Result<Ranges, String> {
+    Ranges::parse(text).ok_or_else(|| format!("`{text}` is no list of sequences such as `7,10..20`"))
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -55,9 +80,12 @@ impl Status {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let ctx = Context::find()?;
         let nats = reach::nats(&ctx).await?;
+        if let Some(sequences) = &self.write_off {
+            return self.write_off(&ctx, &nats, sequences).await;
+        }
         let interrupt = Interrupt::listen()?;
         let deadline = Instant::now() + self.wait.unwrap_or_default();
-        let mut before = Look::take(&ctx, &nats).await?;
+        let mut before = Look::take(&ctx, &nats, None).await?;
         loop {
             let (report, now) = tokio::select! {
                 judged = self.next(&ctx, &nats, &before) => judged?,
@@ -79,9 +107,42 @@ impl Status {
     }
 
     async fn next(&self, ctx: &Context, nats: &Client, before: &Look) -> anyhow::Result<(Report, Look)> {
-        tokio::time::sleep(BETWEEN).await;
-        let now = Look::take(ctx, nats).await?;
-        Ok((verdict::judge(ctx.site.plain(), before, &now, self.lag), now))
+        let js = client::context(nats.clone());
+        let passed = pass(&js).await;
+        let now = Look::take(ctx, nats, passed).await?;
+        let mut report = verdict::judge(ctx.site.plain(), before, &now, self.lag);
+        if let Some(balance) = report.balance.as_mut().filter(|balance| balance.missing > 0) {
+            let missing = now.missing(&balance.site, balance.epoch);
+            balance.lost = lost::find(&js, balance.epoch, &missing).await;
+        }
+        Ok((report, now))
+    }
+
+    async fn write_off(&self, ctx: &Context, nats: &Client, sequences: &Ranges) -> anyhow::Result<ExitCode> {
+        let js = client::context(nats.clone());
+        let passed = pass(&js).await;
+        let now = Look::take(ctx, nats, passed).await?;
+        let epoch = self.epoch.unwrap_or(now.raw.epoch);
+        let missing = now.missing(ctx.site.plain(), epoch);
+        if !sequences.each().all(|sequence| missing.has(sequence)) {
+            let told = missing.told(5);
+            let text = format!("not all of {} are missing", sequences.told(5));
+            return Err(Refused::failed(text)
+                .hint(if told.is_empty() { "nothing is".to_owned() } else { format!("{told} are") })
+                .into());
+        }
+        let sql = ctx.sql_admin().await?;
+        let by = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
+        let count: i64 = sql
+            .query_one(
+                "select telltale.write_off($1, $2, $3::text::int8multirange, $4, $5)",
+                &[&ctx.site.plain(), &i64::try_from(epoch)?, &sequences.multirange(), &by, &self.note],
+            )
+            .await
+            .context("write them off")?
+            .get(0);
+        writeln!(std::io::stderr().lock(), "{count} messages are written off")?;
+        Ok(ExitCode::SUCCESS)
     }
 
     fn tell(&self, report: &Report) -> anyhow::Result<()> {
@@ -105,6 +166,26 @@ impl Status {
         }
         out.flush()?;
         Ok(())
+    }
+}
+
+/// Waits until what has left RAW by now has been seen to; none where that takes too long.
+async fn pass(js: &jetstream::Context) -> Option<barrier::Raw> {
+    let begun = Instant::now();
+    let mut barrier = Barrier::begin(js).await.ok();
+    let mut passed = None;
+    loop {
+        // A durable that is not there is said elsewhere; nothing passes it.
+        if let (Some(at), None) = (&mut barrier, passed)
+            && matches!(at.advance(js).await, Ok(true))
+        {
+            passed = Some(at.raw());
+        }
+        let patience = if passed.is_some() { BETWEEN } else { PATIENCE };
+        if begun.elapsed() >= patience {
+            return passed;
+        }
+        tokio::time::sleep(STEP).await;
     }
 }
 
@@ -187,17 +268,30 @@ fn people(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
     writeln!(out, "quarantine  {quarantine}")?;
     match &report.balance {
         None => writeln!(out, "balance     unknown")?,
-        Some(balance) => writeln!(
-            out,
-            "balance     accepted {} = stored {} + duplicate {} + quarantined {} + unkept {} + in flight {} + missing {}",
-            balance.accepted,
-            balance.stored,
-            balance.duplicate,
-            balance.quarantined,
-            balance.unkept,
-            balance.in_flight,
-            balance.missing
-        )?,
+        Some(own) => balance(out, own, "balance    ")?,
+    }
+    for other in &report.other_balances {
+        balance(out, other, &format!("{} {}", other.site, other.epoch))?;
+    }
+    for (stream, holes) in &report.holes {
+        writeln!(out, "holes       {stream} {holes}")?;
+    }
+    Ok(())
+}
+
+fn balance(out: &mut impl Write, of: &Balance, name: &str) -> anyhow::Result<()> {
+    let removed = if of.removed > 0 {
+        format!("removed by operator {} + ", of.removed)
+    } else {
+        String::new()
+    };
+    writeln!(
+        out,
+        "{name} accepted {} = stored {} + duplicate {} + quarantined {} + unkept {} + {removed}in flight {} + missing {}",
+        of.accepted, of.stored, of.duplicate, of.quarantined, of.unkept, of.in_flight, of.missing
+    )?;
+    for lost in &of.lost {
+        writeln!(out, "            {}", lost.told())?;
     }
     Ok(())
 }

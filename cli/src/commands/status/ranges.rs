@@ -15,27 +15,40 @@ impl Ranges {
         self.0.iter().map(|(from, to)| to - from).sum()
     }
 
-    /// Those that are in both.
-    pub(super) fn and(&self, other: &Self) -> Self {
-        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
-        let mut both = Vec::new();
-        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-            let (from, to) = (a.0.max(b.0), a.1.min(b.1));
-            if from < to {
-                both.push((from, to));
-            }
-            if a.1 < b.1 {
-                left.next()
-            } else {
-                right.next()
-            };
-        }
-        Self(both)
+    /// The greatest of them.
+    pub(super) fn last(&self) -> Option<i64> {
+        self.0.last().map(|(_, to)| to - 1)
     }
 
-    /// Those below that sequence.
-    pub(super) fn below(&self, end: i64) -> Self {
-        Self::new(self.0.iter().map(|(from, to)| (*from, (*to).min(end))))
+    /// Whether it is one of them.
+    pub(super) fn has(&self, sequence: i64) -> bool {
+        self.0.iter().any(|(from, to)| (*from..*to).contains(&sequence))
+    }
+
+    /// Each of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().flat_map(|(from, to)| *from..*to)
+    }
+
+    /// From `3`, `5..9` and the like, separated by commas or spaces; the last of a range belongs to it.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut ranges = Vec::new();
+        for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
+            let (from, to) = part.split_once("..").unwrap_or((part, part));
+            let (from, to): (i64, i64) = (from.parse().ok()?, to.parse().ok()?);
+            if from < 1 || to < from || to == i64::MAX {
+                return None;
+            }
+            ranges.push((from, to + 1));
+        }
+        ranges.sort_unstable();
+        (!ranges.is_empty()).then_some(Self(ranges))
+    }
+
+    /// As PostgreSQL reads a multirange, which may overlap there.
+    pub(super) fn multirange(&self) -> String {
+        let parts: Vec<String> = self.0.iter().map(|(from, to)| format!("[{from},{to})")).collect();
+        format!("{{{}}}", parts.join(","))
     }
 
     /// The first few, for people.
@@ -60,16 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_are_cut_and_counted() {
-        let a = Ranges::new([(1, 5), (7, 8), (10, 20)]);
-        let b = Ranges::new([(2, 3), (4, 11), (15, 16), (19, 30)]);
-        assert_eq!(
-            a.and(&b),
-            Ranges::new([(2, 3), (4, 5), (7, 8), (10, 11), (15, 16), (19, 20)])
-        );
+    fn sets_are_counted_told_and_read_back() {
+        let a = Ranges::new([(1, 5), (7, 8), (10, 20), (20, 20)]);
         assert_eq!(a.count(), 15);
-        assert_eq!(a.below(12), Ranges::new([(1, 5), (7, 8), (10, 12)]));
-        assert_eq!(a.below(1), Ranges::default());
         assert_eq!(a.told(2), "1..4 7 ...");
+        assert_eq!(Ranges::parse(&a.told(9)), Some(a.clone()));
+        assert_eq!(a.each().take(6).collect::<Vec<_>>(), [1, 2, 3, 4, 7, 10]);
+        assert_eq!(a.multirange(), "{[1,5),[7,8),[10,20)}");
+    }
+
+    #[test]
+    fn what_is_no_set_of_sequences_is_refused() {
+        for text in ["", "x", "0", "-1", "5..4", "1..", "1-4", "9223372036854775807"] {
+            assert_eq!(Ranges::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! What two looks mean.
 use super::{
-    look::{DurableLook, Look, is_well},
-    ranges::Ranges,
+    look::{DurableLook, Life, Look, is_well},
+    lost::Lost,
 };
 use crate::stack::WORKERS;
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
-use telltale_nats::Lane;
 
 /// The shape of `telltale status -o json`.
 #[derive(Debug, Serialize)]
@@ -19,7 +18,12 @@ pub(super) struct Report {
     pub(super) rates: Rates,
     /// Open entries by reason.
     pub(super) quarantine: BTreeMap<String, i64>,
+    /// Of this site's RAW as it is now.
     pub(super) balance: Option<Balance>,
+    /// Of the lives that it had before, and of other sites, as far as this database knows of them.
+    pub(super) other_balances: Vec<Balance>,
+    /// Streams from whose middle something is gone: by an operator's hand, or lost by the broker.
+    pub(super) holes: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,28 +54,37 @@ pub(super) struct Rates {
     pub(super) settled_per_s: Option<f64>,
 }
 
-/// `accepted = stored + duplicate + quarantined + unkept + in_flight + missing`
+/// `accepted = stored + duplicate + quarantined + unkept + removed + in_flight + missing`
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Balance {
+    pub(super) site: String,
     pub(super) epoch: u64,
-    pub(super) accepted: u64,
+    pub(super) accepted: i64,
     pub(super) stored: i64,
     pub(super) duplicate: i64,
     pub(super) quarantined: i64,
     pub(super) unkept: i64,
+    /// Written off by an operator.
+    pub(super) removed: i64,
     pub(super) in_flight: i64,
     pub(super) missing: i64,
+    /// Up to this sequence nothing is under way any more.
+    pub(super) settled: i64,
     /// The first of the missing sequences, `from..to`.
     pub(super) missing_sequences: String,
+    /// What the streams still know of the first of them.
+    pub(super) lost: Vec<Lost>,
 }
 
+/// So many ranges are named.
+const NAMED: usize = 5;
 /// Fuller than that is a problem: soon it refuses.
 const FULL: f64 = 0.9;
 
 pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) -> Report {
     let seconds = second.at.duration_since(first.at).as_secs_f64().max(1e-3);
     let rate = |before: u64, after: u64| round(after.saturating_sub(before) as f64 / seconds);
-    let last = |look: &Look| look.streams.get(Lane::Raw.stream()).map_or(0, |raw| raw.last);
+    let last = |look: &Look| look.raw.last;
     let mut problems = Vec::new();
     for process in second.processes.iter().filter(|process| !is_well(process)) {
         let how = process
@@ -106,18 +119,22 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
             problems.push(format!("{name} is {:.0} % full: soon it refuses", full * 100.0));
         }
     }
-    let balance = balance(first, second, last(second));
-    match (&second.database, &balance) {
-        (Err(error), _) => problems.push(error.clone()),
-        (_, Some(balance)) if balance.missing > 0 => problems.push(format!(
-            "{} accepted messages are nowhere: RAW {}",
-            balance.missing, balance.missing_sequences
-        )),
-        _ => {}
+    let (balance, other_balances) = balances(site, second);
+    match &second.database {
+        Err(error) => problems.push(error.clone()),
+        Ok(_) => problems.extend(balance.iter().chain(&other_balances).filter_map(nowhere)),
     }
+    let holes: BTreeMap<String, String> = second
+        .streams
+        .iter()
+        .filter(|(_, stream)| stream.holes.count() > 0)
+        .map(|(name, stream)| (name.clone(), stream.holes.told(NAMED)))
+        .collect();
+    problems.extend(unread_holes(second));
     let settled = |look: &Look| {
-        let fates = &look.database.as_ref().ok()?.fates;
-        u64::try_from(fates.values().sum::<i64>()).ok()
+        let lives = &look.database.as_ref().ok()?.lives;
+        let life = lives.iter().find(|life| life.site == site && life.epoch == look.raw.epoch)?;
+        u64::try_from(life.fates.values().sum::<i64>()).ok()
     };
     Report {
         healthy: problems.is_empty(),
@@ -137,6 +154,8 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
             .map(|database| database.quarantine.clone())
             .unwrap_or_default(),
         balance,
+        other_balances,
+        holes,
     }
 }
 
@@ -171,27 +190,73 @@ fn trouble(before: Option<&DurableLook>, now: &DurableLook, lag_max: Duration) -
     ))
 }
 
-fn balance(first: &Look, second: &Look, accepted: u64) -> Option<Balance> {
-    let (Ok(before), Ok(now)) = (&first.database, &second.database) else {
-        return None;
+/// That of the RAW at hand, and those of all others.
+fn balances(site: &str, look: &Look) -> (Option<Balance>, Vec<Balance>) {
+    let Ok(database) = &look.database else {
+        return (None, Vec::new());
     };
-    // Without a fate both times, and nothing that still waits can be older.
-    let missing = if first.epoch == second.epoch {
-        before.gaps.and(&now.gaps).below(first.floor.min(second.floor))
-    } else {
-        Ranges::default()
-    };
-    let fate = |name: &str| now.fates.get(name).copied().unwrap_or_default();
-    Some(Balance {
-        epoch: second.epoch,
+    let (mut own, mut others) = (None, Vec::new());
+    for life in &database.lives {
+        let is_own = life.site == site && life.epoch == look.raw.epoch;
+        // RAW was looked at after the ledger: whatever has a fate had been accepted by then.
+        let accepted = if is_own {
+            i64::try_from(look.raw.last).unwrap_or(i64::MAX)
+        } else {
+            life.last
+        };
+        let balance = balance(life, accepted);
+        if is_own {
+            own = Some(balance);
+        } else {
+            others.push(balance);
+        }
+    }
+    (own, others)
+}
+
+fn balance(life: &Life, accepted: i64) -> Balance {
+    let fate = |name: &str| life.fates.get(name).copied().unwrap_or_default();
+    let missing = life.missing.count();
+    Balance {
+        site: life.site.clone(),
+        epoch: life.epoch,
         accepted,
         stored: fate("stored"),
         duplicate: fate("duplicate"),
         quarantined: fate("quarantined"),
         unkept: fate("unkept"),
-        in_flight: now.gaps.count() - missing.count(),
-        missing: missing.count(),
-        missing_sequences: missing.told(5),
+        removed: fate("removed"),
+        in_flight: (accepted - life.fates.values().sum::<i64>() - missing).max(0),
+        missing,
+        settled: life.settled,
+        missing_sequences: life.missing.told(NAMED),
+        lost: Vec::new(),
+    }
+}
+
+fn nowhere(balance: &Balance) -> Option<String> {
+    (balance.missing > 0).then(|| {
+        format!(
+            "{} accepted messages are nowhere: RAW {} of {} (epoch {})",
+            balance.missing, balance.missing_sequences, balance.site, balance.epoch
+        )
+    })
+}
+
+/// Where something is gone that somebody had yet to read.
+fn unread_holes(look: &Look) -> impl Iterator<Item = String> {
+    look.streams.iter().filter_map(|(name, stream)| {
+        let last = stream.holes.last()?;
+        let unread = look
+            .durables
+            .iter()
+            .any(|durable| durable.stream == *name && i64::try_from(durable.settled).is_ok_and(|settled| settled < last));
+        unread.then(|| {
+            format!(
+                "{name} has lost messages that somebody had yet to read: {}",
+                stream.holes.told(NAMED)
+            )
+        })
     })
 }
 
@@ -200,121 +265,5 @@ fn round(value: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::commands::status::look::{Database, StreamLook};
-    use std::time::Instant;
-
-    fn look(after: Duration, last: u64, gaps: &[(i64, i64)], floor: i64) -> Look {
-        let gaps = Ranges::new(gaps.iter().copied());
-        let stored = i64::try_from(last).unwrap() - gaps.count();
-        let stream = StreamLook {
-            last,
-            full: Some(0.1),
-        };
-        let durable = |worker: &str, stream: &str| DurableLook {
-            worker: worker.into(),
-            stream: stream.into(),
-            pending: 0,
-            in_flight: 0,
-            waiting: 1,
-            settled: last,
-            oldest_s: None,
-        };
-        Look {
-            at: Instant::now() + after,
-            processes: Vec::new(),
-            streams: [("RAW".to_owned(), stream)].into(),
-            durables: vec![
-                durable("validate", "RAW"),
-                durable("store", "READINGS"),
-                durable("extra", "READINGS"),
-            ],
-            epoch: 7,
-            floor,
-            database: Ok(Database {
-                fates: [("stored".to_owned(), stored)].into(),
-                gaps,
-                quarantine: BTreeMap::new(),
-            }),
-        }
-    }
-
-    fn judged(first: &Look, second: &Look) -> Report {
-        judge("s", first, second, Duration::from_mins(1))
-    }
-
-    #[test]
-    fn what_flows_is_in_flight_and_what_stays_behind_is_missing() {
-        let second = Duration::from_secs(1);
-        let report = judged(
-            &look(Duration::ZERO, 100, &[(90, 101)], 90),
-            &look(second, 120, &[(110, 121)], 110),
-        );
-        let balance = report.balance.unwrap();
-        assert_eq!((balance.stored, balance.in_flight, balance.missing), (109, 11, 0));
-        assert!(report.healthy, "{:?}", report.problems);
-        assert!((report.rates.accepted_per_s - 20.0).abs() < 0.5);
-
-        let report = judged(
-            &look(Duration::ZERO, 100, &[(40, 42), (90, 101)], 90),
-            &look(second, 120, &[(40, 42), (110, 121)], 110),
-        );
-        let balance = report.balance.unwrap();
-        assert_eq!(
-            (
-                balance.in_flight,
-                balance.missing,
-                balance.missing_sequences.as_str()
-            ),
-            (11, 2, "40..41")
-        );
-        assert!(!report.healthy);
-        let sum = balance.stored
-            + balance.duplicate
-            + balance.quarantined
-            + balance.unkept
-            + balance.in_flight
-            + balance.missing;
-        assert_eq!(u64::try_from(sum), Ok(balance.accepted));
-    }
-
-    #[test]
-    fn a_worker_that_nobody_runs_or_that_is_behind_is_named() {
-        let (first, mut second) = (
-            look(Duration::ZERO, 9, &[], i64::MAX),
-            look(Duration::from_secs(1), 9, &[], i64::MAX),
-        );
-        assert!(judged(&first, &second).healthy);
-        second.durables[1].oldest_s = Some(61.0);
-        assert!(judged(&first, &second).problems[0].contains("store is behind in READINGS"));
-        let mut first = first;
-        for look in [&mut first, &mut second] {
-            look.durables[0].waiting = 0;
-            look.durables[2].waiting = 0;
-        }
-        let problems = judged(&first, &second).problems;
-        assert!(
-            problems[0].contains("nobody reads RAW as validate"),
-            "{problems:?}"
-        );
-        assert_eq!(
-            problems.len(),
-            2,
-            "an extension that has nothing to do may be away: {problems:?}"
-        );
-        second.durables[2].pending = 1;
-        assert_eq!(judged(&first, &second).problems.len(), 3);
-    }
-
-    #[test]
-    fn a_database_that_is_away_leaves_the_balance_open() {
-        let (first, mut second) = (
-            look(Duration::ZERO, 9, &[], i64::MAX),
-            look(Duration::from_secs(1), 9, &[], i64::MAX),
-        );
-        second.database = Err("PostgreSQL is away".into());
-        let report = judged(&first, &second);
-        assert!(report.balance.is_none() && report.problems == ["PostgreSQL is away"]);
-    }
-}
+#[path = "verdict_tests.rs"]
+mod tests;
