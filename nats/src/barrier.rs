@@ -11,28 +11,42 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The way of a raw message to its fate, as stream and durable; what stands together is passed in any order. A stage
-/// may hand a message to itself by REDO, so that comes after its stream; `store` refuses to QUARANTINE, and reads it.
-const WAY: [&[(&str, &str)]; 7] = [
-    &[("REDO", "validate")],
+/// may hand a message to itself by REDO, and there from one road to the other and back, so those come after its
+/// stream, three times; `store` refuses to QUARANTINE, and reads it.
+const WAY: [&[(&str, &str)]; 14] = [
+    &VALIDATE,
+    &VALIDATE,
+    &VALIDATE,
     &[("VALID", "annotate")],
-    &[("REDO", "annotate")],
+    &ANNOTATE,
+    &ANNOTATE,
+    &ANNOTATE,
     &[("READINGS", "store")],
-    &[("REDO", "store")],
+    &STORE,
+    &STORE,
+    &STORE,
     &[("QUARANTINE", "store"), ("EVENTS", "store")],
-    &[("REDO", "store")],
+    &STORE,
+    &STORE,
 ];
+const VALIDATE: [(&str, &str); 2] = [("REDO", "validate"), ("REDO", "validate_again")];
+const ANNOTATE: [(&str, &str); 2] = [("REDO", "annotate"), ("REDO", "annotate_again")];
+const STORE: [(&str, &str); 2] = [("REDO", "store"), ("REDO", "store_again")];
 /// The streams whose state is looked at; their durables too.
 pub const STREAMS: [&str; 6] = ["RAW", "VALID", "READINGS", "QUARANTINE", "EVENTS", "REDO"];
 /// The stages of the way, as stream and durable.
-pub const STAGES: [(&str, &str); 8] = [
+pub const STAGES: [(&str, &str); 11] = [
     ("RAW", "validate"),
     ("VALID", "annotate"),
     ("READINGS", "store"),
     ("QUARANTINE", "store"),
     ("EVENTS", "store"),
     ("REDO", "validate"),
+    ("REDO", "validate_again"),
     ("REDO", "annotate"),
+    ("REDO", "annotate_again"),
     ("REDO", "store"),
+    ("REDO", "store_again"),
 ];
 /// The server tells a consumer of a message a moment after it has confirmed it.
 const SIGNAL: Duration = Duration::from_millis(500);
@@ -236,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn the_durables_of_the_way_are_those_of_the_workers() {
+        let stages = WAY.into_iter().flatten();
+        assert!(stages.clone().all(|stage| STAGES.contains(stage)));
+        for (stream, durable) in STAGES {
+            assert!(STREAMS.contains(&stream));
+            let worker = durable.trim_end_matches("_again");
+            assert!(durable == worker || durable == crate::manifest::again_durable(worker));
+        }
+    }
+
+    #[test]
     fn a_mark_is_passed_when_all_up_to_it_is_acknowledged_or_gone_and_never_before() {
         let at = Instant::now();
         let mark = Mark {
@@ -259,7 +284,10 @@ mod tests {
             !mark.is_passed(&full, standing(0, 0, 9), soon),
             "the durable may not have heard of it yet"
         );
-        assert!(mark.is_passed(&full, standing(0, 0, 9), later), "the rest was deleted");
+        assert!(
+            mark.is_passed(&full, standing(0, 0, 9), later),
+            "the rest was deleted"
+        );
         assert!(mark.is_passed(&state(11, 12), standing(2, 0, 0), soon));
         assert!(mark.is_passed(&state(13, 12), standing(0, 0, 0), soon));
     }

@@ -200,7 +200,8 @@ impl Manifest {
                 bucket: bucket.chars().take(80).collect(),
             });
         }
-        let upper = |stream: &&String| stream.is_empty() || !stream.bytes().all(|byte| byte.is_ascii_uppercase());
+        let upper =
+            |stream: &&String| stream.is_empty() || !stream.bytes().all(|byte| byte.is_ascii_uppercase());
         if let Some(stream) = self.observes.iter().find(upper) {
             return Err(ManifestError::Observed {
                 worker: self.name.clone(),

@@ -264,7 +264,11 @@ mod tests {
         let without = manifest(r#"{"name":"store","inputs":["annotated"]}"#);
         let with = manifest(r#"{"name":"store","inputs":["annotated"],"observes":["RAW"]}"#);
         let (without, with) = (worker(&without, &site()), worker(&with, &site()));
-        let more: Vec<_> = with.publish.iter().filter(|subject| !without.publish.contains(subject)).collect();
+        let more: Vec<_> = with
+            .publish
+            .iter()
+            .filter(|subject| !without.publish.contains(subject))
+            .collect();
         assert_eq!(more, ["$JS.API.CONSUMER.INFO.RAW.*", "$JS.API.STREAM.INFO.RAW"]);
         assert_eq!(with.subscribe, without.subscribe);
     }

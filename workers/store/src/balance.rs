@@ -193,7 +193,10 @@ impl Keeper {
         let now = barrier::raw(&self.js).await.map_err(told)?;
         let passed = Some(raw).filter(|raw| passed && raw.epoch == now.epoch);
         let lives = &mut self.lives;
-        let found = self.storage.balance(self.site.plain(), now, passed, count, lives).await;
+        let found = self
+            .storage
+            .balance(self.site.plain(), now, passed, count, lives)
+            .await;
         self.show(found.map_err(|trouble| trouble.to_text())?, passed.is_some());
         Ok(())
     }
@@ -201,7 +204,10 @@ impl Keeper {
     fn show(&self, found: Found, passed: bool) {
         let site = [self.site.plain()];
         self.gauges.missing.with_label_values(&site).set(found.missing);
-        self.gauges.in_flight.with_label_values(&site).set(found.in_flight);
+        self.gauges
+            .in_flight
+            .with_label_values(&site)
+            .set(found.in_flight);
         if passed {
             let now = Timestamp::now().as_micros() / 1_000_000;
             self.gauges.settled.with_label_values(&site).set(now);
@@ -247,7 +253,10 @@ async fn look(
     let left = passed.map_or(0, |raw| signed(raw.left));
     let client = &session.client;
     client
-        .execute(SEEN, &[&site, &epoch, &signed(now.last), &left, &passed.is_some()])
+        .execute(
+            SEEN,
+            &[&site, &epoch, &signed(now.last), &left, &passed.is_some()],
+        )
         .await?;
     if passed.is_some() {
         client.execute(EARLIER, &[&site, &epoch]).await?;
@@ -257,7 +266,9 @@ async fn look(
     for row in &known {
         let (life, settled): (i64, i64) = (row.get(0), row.get(1));
         let at = lives.entry(life).or_default();
-        let gaps = client.query_one(GAPS, &[&site, &life, &settled, &at.since.max(1)]).await?;
+        let gaps = client
+            .query_one(GAPS, &[&site, &life, &settled, &at.since.max(1)])
+            .await?;
         let (missing, first): (i64, i64) = (gaps.get(0), gaps.get(1));
         at.since = if missing == 0 { settled + 1 } else { first } / BLOCK * BLOCK;
         found.missing += missing;

@@ -83,7 +83,8 @@ impl Look {
             None => Vec::new(),
             Some(folder) => processes(folder),
         };
-        let no_raw = || super::Refused::precondition("the broker has no stream RAW; `telltale provision` makes it");
+        let no_raw =
+            || super::Refused::precondition("the broker has no stream RAW; `telltale provision` makes it");
         let raw = barrier::raw(&js).await.with_context(no_raw)?;
         let mut look = Self {
             at: Instant::now(),
@@ -172,7 +173,10 @@ async fn holes(stream: &Stream) -> anyhow::Result<Ranges> {
     let mut deleted = info.info.state.deleted.unwrap_or_default();
     deleted.sort_unstable();
     let mut ranges: Vec<(i64, i64)> = Vec::new();
-    for sequence in deleted.into_iter().filter_map(|sequence| i64::try_from(sequence).ok()) {
+    for sequence in deleted
+        .into_iter()
+        .filter_map(|sequence| i64::try_from(sequence).ok())
+    {
         match ranges.last_mut() {
             Some((_, to)) if *to == sequence => *to += 1,
             _ => ranges.push((sequence, sequence + 1)),
@@ -202,7 +206,10 @@ async fn database(ctx: &Context, epoch: u64, passed: Option<barrier::Raw>) -> an
     sql.batch_execute("begin transaction isolation level repeatable read read only")
         .await?;
     let known = sql
-        .query("select site, epoch, last, settled from epochs order by site, epoch", &[])
+        .query(
+            "select site, epoch, last, settled from epochs order by site, epoch",
+            &[],
+        )
         .await?;
     let mut lives = Vec::with_capacity(known.len() + 1);
     for row in &known {
@@ -228,12 +235,19 @@ async fn database(ctx: &Context, epoch: u64, passed: Option<barrier::Raw>) -> an
     for life in &mut lives {
         if let Some(raw) = passed.filter(|_| life.site == site) {
             // What an earlier life had accepted is behind the barrier too.
-            let left = if life.epoch == epoch { i64::try_from(raw.left)? } else { life.last };
+            let left = if life.epoch == epoch {
+                i64::try_from(raw.left)?
+            } else {
+                life.last
+            };
             life.settled = life.settled.max(left);
         }
         let epoch = i64::try_from(life.epoch)?;
         let fates = sql
-            .query("select fate, messages from telltale.balance($1, $2)", &[&life.site, &epoch])
+            .query(
+                "select fate, messages from telltale.balance($1, $2)",
+                &[&life.site, &epoch],
+            )
             .await?;
         let missing = sql
             .query(

@@ -13,6 +13,7 @@ use super::{
 use crate::context::Context;
 use anyhow::Context as _;
 use look::Look;
+use ranges::Ranges;
 use std::{
     io::{IsTerminal as _, Write},
     process::ExitCode,
@@ -24,7 +25,6 @@ use telltale_nats::{
     client,
 };
 use telltale_schemas::duration;
-use ranges::Ranges;
 use verdict::{Balance, Report};
 
 const EXAMPLES: &str = "Examples:
@@ -109,8 +109,9 @@ impl Status {
     async fn next(&self, ctx: &Context, nats: &Client, before: &Look) -> anyhow::Result<(Report, Look)> {
         let js = client::context(nats.clone());
         let passed = pass(&js).await;
-        let now = Look::take(ctx, nats, passed).await?;
+        let now = Look::take(ctx, nats, passed.as_ref().ok().copied()).await?;
         let mut report = verdict::judge(ctx.site.plain(), before, &now, self.lag);
+        report.waits_for = passed.err();
         if let Some(balance) = report.balance.as_mut().filter(|balance| balance.missing > 0) {
             let missing = now.missing(&balance.site, balance.epoch);
             balance.lost = lost::find(&js, balance.epoch, &missing).await;
@@ -120,7 +121,7 @@ impl Status {
 
     async fn write_off(&self, ctx: &Context, nats: &Client, sequences: &Ranges) -> anyhow::Result<ExitCode> {
         let js = client::context(nats.clone());
-        let passed = pass(&js).await;
+        let passed = pass(&js).await.ok();
         let now = Look::take(ctx, nats, passed).await?;
         let epoch = self.epoch.unwrap_or(now.raw.epoch);
         let missing = now.missing(ctx.site.plain(), epoch);
@@ -128,7 +129,11 @@ impl Status {
             let told = missing.told(5);
             let text = format!("not all of {} are missing", sequences.told(5));
             return Err(Refused::failed(text)
-                .hint(if told.is_empty() { "nothing is".to_owned() } else { format!("{told} are") })
+                .hint(if told.is_empty() {
+                    "nothing is".to_owned()
+                } else {
+                    format!("{told} are")
+                })
                 .into());
         }
         let sql = ctx.sql_admin().await?;
@@ -136,7 +141,13 @@ impl Status {
         let count: i64 = sql
             .query_one(
                 "select telltale.write_off($1, $2, $3::text::int8multirange, $4, $5)",
-                &[&ctx.site.plain(), &i64::try_from(epoch)?, &sequences.multirange(), &by, &self.note],
+                &[
+                    &ctx.site.plain(),
+                    &i64::try_from(epoch)?,
+                    &sequences.multirange(),
+                    &by,
+                    &self.note,
+                ],
             )
             .await
             .context("write them off")?
@@ -169,23 +180,37 @@ impl Status {
     }
 }
 
-/// Waits until what has left RAW by now has been seen to; none where that takes too long.
-async fn pass(js: &jetstream::Context) -> Option<barrier::Raw> {
+/// Waits until what has left RAW by now has been seen to; else says what is waited for.
+async fn pass(js: &jetstream::Context) -> Result<barrier::Raw, String> {
     let begun = Instant::now();
-    let mut barrier = Barrier::begin(js).await.ok();
-    let mut passed = None;
+    let mut barrier = Barrier::begin(js).await.map_err(|error| error.to_string())?;
+    let mut waits_for = None;
     loop {
-        // A durable that is not there is said elsewhere; nothing passes it.
-        if let (Some(at), None) = (&mut barrier, passed)
-            && matches!(at.advance(js).await, Ok(true))
-        {
-            passed = Some(at.raw());
+        let patience = match barrier.advance(js).await {
+            Ok(true) => BETWEEN,
+            Ok(false) => {
+                waits_for = barrier.waits_for().map(|mark| {
+                    format!(
+                        "{} to come past {} of {}",
+                        mark.durable, mark.sequence, mark.stream
+                    )
+                });
+                PATIENCE
+            }
+            Err(error) => {
+                waits_for = Some(error.to_string());
+                PATIENCE
+            }
+        };
+        let left = patience.saturating_sub(begun.elapsed());
+        match (patience == BETWEEN, waits_for.take()) {
+            (true, _) => {
+                tokio::time::sleep(left).await;
+                return Ok(barrier.raw());
+            }
+            (false, Some(what)) if left.is_zero() => return Err(what),
+            _ => tokio::time::sleep(STEP).await,
         }
-        let patience = if passed.is_some() { BETWEEN } else { PATIENCE };
-        if begun.elapsed() >= patience {
-            return passed;
-        }
-        tokio::time::sleep(STEP).await;
     }
 }
 
@@ -269,6 +294,9 @@ fn people(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
     match &report.balance {
         None => writeln!(out, "balance     unknown")?,
         Some(own) => balance(out, own, "balance    ")?,
+    }
+    if let Some(what) = &report.waits_for {
+        writeln!(out, "            not settled: waits for {what}")?;
     }
     for other in &report.other_balances {
         balance(out, other, &format!("{} {}", other.site, other.epoch))?;

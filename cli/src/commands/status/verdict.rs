@@ -20,6 +20,8 @@ pub(super) struct Report {
     pub(super) quarantine: BTreeMap<String, i64>,
     /// Of this site's RAW as it is now.
     pub(super) balance: Option<Balance>,
+    /// What the balance waits for, where not all that had left RAW has been seen to yet.
+    pub(super) waits_for: Option<String>,
     /// Of the lives that it had before, and of other sites, as far as this database knows of them.
     pub(super) other_balances: Vec<Balance>,
     /// Streams from whose middle something is gone: by an operator's hand, or lost by the broker.
@@ -133,7 +135,9 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
     problems.extend(unread_holes(second));
     let settled = |look: &Look| {
         let lives = &look.database.as_ref().ok()?.lives;
-        let life = lives.iter().find(|life| life.site == site && life.epoch == look.raw.epoch)?;
+        let life = lives
+            .iter()
+            .find(|life| life.site == site && life.epoch == look.raw.epoch)?;
         u64::try_from(life.fates.values().sum::<i64>()).ok()
     };
     Report {
@@ -154,6 +158,7 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
             .map(|database| database.quarantine.clone())
             .unwrap_or_default(),
         balance,
+        waits_for: None,
         other_balances,
         holes,
     }
@@ -247,10 +252,9 @@ fn nowhere(balance: &Balance) -> Option<String> {
 fn unread_holes(look: &Look) -> impl Iterator<Item = String> {
     look.streams.iter().filter_map(|(name, stream)| {
         let last = stream.holes.last()?;
-        let unread = look
-            .durables
-            .iter()
-            .any(|durable| durable.stream == *name && i64::try_from(durable.settled).is_ok_and(|settled| settled < last));
+        let unread = look.durables.iter().any(|durable| {
+            durable.stream == *name && i64::try_from(durable.settled).is_ok_and(|settled| settled < last)
+        });
         unread.then(|| {
             format!(
                 "{name} has lost messages that somebody had yet to read: {}",

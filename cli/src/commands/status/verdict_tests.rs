@@ -35,7 +35,11 @@ fn look(after: Duration, last: u64, lives: Vec<Life>) -> Look {
     Look {
         at: Instant::now() + after,
         processes: Vec::new(),
-        streams: [("RAW".to_owned(), stream.clone()), ("READINGS".to_owned(), stream)].into(),
+        streams: [
+            ("RAW".to_owned(), stream.clone()),
+            ("READINGS".to_owned(), stream),
+        ]
+        .into(),
         durables: vec![
             durable("validate", "RAW"),
             durable("store", "READINGS"),
@@ -106,8 +110,15 @@ fn a_life_that_raw_had_before_has_a_balance_of_its_own() {
         &look(Duration::from_secs(1), 9, lives()),
     );
     assert_eq!(report.balance.unwrap().missing, 0);
-    assert_eq!((report.other_balances[0].epoch, report.other_balances[0].missing), (3, 1));
-    assert!(report.problems[0].contains("RAW 50 of s (epoch 3)"), "{:?}", report.problems);
+    assert_eq!(
+        (report.other_balances[0].epoch, report.other_balances[0].missing),
+        (3, 1)
+    );
+    assert!(
+        report.problems[0].contains("RAW 50 of s (epoch 3)"),
+        "{:?}",
+        report.problems
+    );
 }
 
 #[test]
@@ -118,7 +129,11 @@ fn a_hole_in_a_stream_is_a_problem_while_somebody_had_yet_to_read_it() {
     assert!(report.healthy && report.holes["READINGS"] == "4..5");
     second.durables[2].settled = 3;
     let report = judged(&first, &second);
-    assert!(report.problems[0].contains("READINGS has lost"), "{:?}", report.problems);
+    assert!(
+        report.problems[0].contains("READINGS has lost"),
+        "{:?}",
+        report.problems
+    );
 }
 
 #[test]
