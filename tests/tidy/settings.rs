@@ -159,3 +159,35 @@ fn each_metric_is_explained_to_operators() {
         .collect();
     none("metrics that docs/OPERATING.md does not have", &unexplained);
 }
+
+#[test]
+fn each_metric_that_an_alert_names_is_one_of_ours() {
+    let rules = read("docs/alerts/telltale.rules.yml");
+    let operating = read(FILE);
+    let expressions = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "));
+    let named: std::collections::BTreeSet<&str> = expressions
+        .flat_map(|line| line.split(|c: char| !(c.is_ascii_lowercase() || c == '_')))
+        .filter(|word| word.starts_with("telltale_"))
+        .collect();
+    assert!(named.len() >= 6, "the rules are read: {named:?}");
+    let unknown: Vec<&&str> = named
+        .iter()
+        .filter(|name| !operating.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "alerts name metrics that nobody has: {unknown:?}"
+    );
+    let alerts = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let untold: Vec<&str> = alerts
+        .filter(|alert| !operating.contains(&format!("| `{alert}` |")))
+        .collect();
+    assert!(
+        untold.is_empty(),
+        "alerts that docs/OPERATING.md does not explain: {untold:?}"
+    );
+}

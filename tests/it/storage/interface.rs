@@ -3,7 +3,8 @@ use super::{database::Database, number, observation};
 use telltale_cli::migrate::migrate;
 use telltale_runtime::BatchWorker as _;
 
-const VIEWS: &str = "'readings', 'latest', 'events', 'outcomes', 'things', 'quarantine', 'ledger'";
+const VIEWS: &str =
+    "'readings', 'latest', 'events', 'outcomes', 'things', 'quarantine', 'ledger', 'epochs', 'hops'";
 
 #[tokio::test]
 async fn two_migrators_at_once_leave_one_result_and_a_third_finds_nothing_to_do() {
@@ -40,7 +41,7 @@ async fn every_view_and_column_has_a_comment() {
             "select count(*)::text from pg_views where schemaname = 'public' and viewname in ({VIEWS})"
         ))
         .await;
-    assert_eq!(views, "7");
+    assert_eq!(views, "9");
 }
 
 #[tokio::test]
@@ -80,6 +81,8 @@ async fn the_reader_reads_the_views_and_can_do_nothing_else() {
         "things",
         "quarantine",
         "ledger",
+        "epochs",
+        "hops",
     ] {
         reader.query(&format!("select * from {view}"), &[]).await.unwrap();
     }
@@ -96,6 +99,7 @@ async fn the_reader_reads_the_views_and_can_do_nothing_else() {
         "begin read write; create temp table x (a int)",
         "begin read write; select telltale.ensure_partition('2004-01-01')",
         "select pg_read_file('postgresql.conf')",
+        "begin read write; select telltale.write_off('site', 1, '{[1,9)}', 'me', null)",
     ] {
         let answer = reader.batch_execute(refused).await;
         assert!(answer.is_err(), "{refused}");

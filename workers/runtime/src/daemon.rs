@@ -168,6 +168,7 @@ pub(crate) async fn start(name: &'static str, args: &ProcessArgs) -> anyhow::Res
     let stop = stop::token().context("listen for signals")?;
     let (health, registry) = (Health::default(), Registry::new());
     metrics::of_process(&registry).context("register metrics")?;
+    metrics::of_health(&registry, &health).context("register metrics")?;
     let check = health.check("nats");
     let listener = health::bind(args.health_listen)
         .await

@@ -1,6 +1,9 @@
 //! What is counted. Labels come from enumerations alone, never from a message.
+use crate::health::Health;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 use telltale_nats::Lane;
 
@@ -215,6 +218,34 @@ fn bump<K: PartialEq + Copy>(counters: &[(K, IntCounter)], key: K) {
     if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == key) {
         counter.inc();
     }
+}
+
+/// Whether all checks of the process are ready, as it is when somebody asks.
+struct Ready {
+    health: Health,
+    gauge: IntGauge,
+}
+
+impl Collector for Ready {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.gauge.set(self.health.is_ready().into());
+        self.gauge.collect()
+    }
+}
+
+/// The readiness of the process, as a metric.
+pub(crate) fn of_health(registry: &Registry, health: &Health) -> prometheus::Result<()> {
+    registry.register(Box::new(Ready {
+        health: health.clone(),
+        gauge: IntGauge::new(
+            "telltale_ready",
+            "1 while all that the process needs is there, as /readyz says",
+        )?,
+    }))
 }
 
 /// What every process shows: which build it is, and what it takes.

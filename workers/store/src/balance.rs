@@ -3,10 +3,11 @@
 //! Every few seconds the broker is asked how far its durables are, and nothing else; no message is read. Once a
 //! barrier has been passed, what had left RAW when it was begun is settled; that is written down, and what has no
 //! fate below it is missing. Blocks of the ledger in which nothing is missing are not read again.
+use crate::metrics::Gauges;
 use crate::session::{Session, within};
 use crate::storage::Storage;
 use crate::trouble::Trouble;
-use prometheus::{Error, IntGaugeVec, Opts, Registry};
+use prometheus::IntGaugeVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,64 +43,6 @@ select b.fate, sum(b.messages)::bigint
 from store.epochs as e, telltale.balance(e.site, e.epoch) as b
 where e.site = $1 group by b.fate";
 const OPEN: &str = "select count(*) from public.quarantine where state = 'open' and site = $1";
-
-#[derive(Debug, Clone)]
-pub(crate) struct Gauges {
-    missing: IntGaugeVec,
-    in_flight: IntGaugeVec,
-    messages: IntGaugeVec,
-    settled: IntGaugeVec,
-    open: IntGaugeVec,
-    waiting: IntGaugeVec,
-    floor: IntGaugeVec,
-}
-
-impl Gauges {
-    pub(crate) fn on(registry: &Registry) -> Result<Self, Error> {
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, Error>(gauge)
-        };
-        Ok(Self {
-            missing: gauge(
-                "telltale_balance_missing",
-                "Accepted messages that have no fate and are not under way",
-                &["site"],
-            )?,
-            in_flight: gauge(
-                "telltale_balance_in_flight",
-                "Accepted messages that have no fate yet",
-                &["site"],
-            )?,
-            messages: gauge(
-                "telltale_balance_messages",
-                "Accepted messages by the best that became of them",
-                &["site", "fate"],
-            )?,
-            settled: gauge(
-                "telltale_balance_settled_timestamp_seconds",
-                "When all that had been accepted shortly before was last found to be seen to",
-                &["site"],
-            )?,
-            open: gauge(
-                "telltale_quarantine_open",
-                "Entries of the quarantine that are open",
-                &["site"],
-            )?,
-            waiting: gauge(
-                "telltale_consumer_waiting",
-                "Messages of a stream that a stage has not acknowledged",
-                &["stream", "consumer"],
-            )?,
-            floor: gauge(
-                "telltale_consumer_floor",
-                "Sequence of a stream up to which a stage has acknowledged all",
-                &["stream", "consumer"],
-            )?,
-        })
-    }
-}
 
 /// Runs until it is dropped.
 #[derive(Debug)]

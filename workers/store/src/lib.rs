@@ -27,8 +27,8 @@ mod trouble;
 mod watch;
 mod write;
 
-use crate::balance::{Balance, Gauges};
-use crate::metrics::Metrics;
+use crate::balance::Balance;
+use crate::metrics::{Gauges, Metrics};
 use crate::storage::Storage;
 use crate::watch::Watch;
 use anyhow::Context as _;

@@ -1,7 +1,7 @@
 //! What is counted.
 use crate::Storable;
 use crate::settle::Settled;
-use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
+use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
 use std::collections::HashSet;
 use std::time::Duration;
 use telltale_runtime::Delivery;
@@ -82,5 +82,64 @@ impl Metrics {
                     .observe((now.as_micros() - received.as_micros()).max(0) as f64 / 1e6);
             }
         }
+    }
+}
+
+/// Of the balance, as it was at the last look.
+#[derive(Debug, Clone)]
+pub(crate) struct Gauges {
+    pub(crate) missing: IntGaugeVec,
+    pub(crate) in_flight: IntGaugeVec,
+    pub(crate) messages: IntGaugeVec,
+    pub(crate) settled: IntGaugeVec,
+    pub(crate) open: IntGaugeVec,
+    pub(crate) waiting: IntGaugeVec,
+    pub(crate) floor: IntGaugeVec,
+}
+
+impl Gauges {
+    pub(crate) fn on(registry: &Registry) -> Result<Self, Error> {
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, Error>(gauge)
+        };
+        Ok(Self {
+            missing: gauge(
+                "telltale_balance_missing",
+                "Accepted messages that have no fate and are not under way",
+                &["site"],
+            )?,
+            in_flight: gauge(
+                "telltale_balance_in_flight",
+                "Accepted messages that have no fate yet",
+                &["site"],
+            )?,
+            messages: gauge(
+                "telltale_balance_messages",
+                "Accepted messages by the best that became of them",
+                &["site", "fate"],
+            )?,
+            settled: gauge(
+                "telltale_balance_settled_timestamp_seconds",
+                "When all that had been accepted shortly before was last found to be seen to",
+                &["site"],
+            )?,
+            open: gauge(
+                "telltale_quarantine_open",
+                "Entries of the quarantine that are open",
+                &["site"],
+            )?,
+            waiting: gauge(
+                "telltale_consumer_waiting",
+                "Messages of a stream that a stage has not acknowledged",
+                &["stream", "consumer"],
+            )?,
+            floor: gauge(
+                "telltale_consumer_floor",
+                "Sequence of a stream up to which a stage has acknowledged all",
+                &["stream", "consumer"],
+            )?,
+        })
     }
 }
