@@ -64,11 +64,9 @@ async fn metric(pipeline: &Pipeline, name: &str, wanted: f64) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn under_load_nothing_is_missing_and_at_rest_the_balance_is_exact() {
-    let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let sending = AtomicBool::new(true);
-    let loads: Vec<Load> = (0..LOADS)
+/// Each is sent twice, and of five such pairs one has a second half that cannot be decoded.
+fn loads() -> Vec<Load> {
+    (0..LOADS)
         .map(|n| Load {
             thing: format!("load-{}", n / 2 % 100),
             key: format!("k{}", n / 2),
@@ -78,7 +76,27 @@ async fn under_load_nothing_is_missing_and_at_rest_the_balance_is_exact() {
                 format!(r#"{{"temperature":{}}}"#, n / 2)
             }),
         })
-        .collect();
+        .collect()
+}
+
+/// The parts of a balance but what is missing.
+fn sum(balance: &Value) -> i64 {
+    let parts = [
+        "stored",
+        "duplicate",
+        "quarantined",
+        "unkept",
+        "removed",
+        "in_flight",
+    ];
+    parts.iter().map(|part| balance[*part].as_i64().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_load_nothing_is_missing_and_at_rest_the_balance_is_exact() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let sending = AtomicBool::new(true);
+    let loads = loads();
     let (mut looks, mut flying) = (0, 0);
     std::thread::scope(|scope| {
         let client = pipeline.http.clone();
@@ -99,16 +117,7 @@ async fn under_load_nothing_is_missing_and_at_rest_the_balance_is_exact() {
                     let status = status(&pipeline).await;
                     let balance = &status["balance"];
                     assert_eq!(balance["missing"], 0, "{status}");
-                    let parts = [
-                        "stored",
-                        "duplicate",
-                        "quarantined",
-                        "unkept",
-                        "removed",
-                        "in_flight",
-                    ];
-                    let sum: i64 = parts.iter().map(|part| balance[*part].as_i64().unwrap()).sum();
-                    assert_eq!(balance["accepted"], sum, "{status}");
+                    assert_eq!(balance["accepted"], sum(balance), "{status}");
                     assert!(pipeline.metric("store", "telltale_balance_missing").abs() < 0.5);
                     flying += i64::from(balance["in_flight"].as_i64().unwrap() > 0);
                     looks += 1;
@@ -120,7 +129,6 @@ async fn under_load_nothing_is_missing_and_at_rest_the_balance_is_exact() {
         looks > 2 && flying > 0,
         "{looks} looks, {flying} while something was under way"
     );
-    // Each was sent twice, and of five such pairs one has a second half that cannot be decoded.
     let all = i64::try_from(LOADS).unwrap();
     let (rows, refused) = (all / 2, all / 10);
     let status = eventually_async("all is settled", SOON, || async {

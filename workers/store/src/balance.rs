@@ -97,7 +97,7 @@ impl Keeper {
         let mut looks = 0_u32;
         let mut was_blind = false;
         loop {
-            let seen = self.look(looks % COUNT_EVERY == 0).await;
+            let seen = self.look(looks.is_multiple_of(COUNT_EVERY)).await;
             match &seen {
                 Err(why) if !was_blind => tracing::warn!("the balance cannot be told now: {why}"),
                 Ok(()) if was_blind => tracing::info!("the balance is told again"),

@@ -65,8 +65,8 @@ pub struct Store {
     storage: Arc<Storage>,
     metrics: Metrics,
     watch: Option<Watch>,
-    /// Kept while it lives.
-    _balance: Option<Balance>,
+    #[expect(dead_code, reason = "it runs as long as this is there")]
+    balance: Option<Balance>,
 }
 
 impl Store {
@@ -80,7 +80,7 @@ impl Store {
             storage: Arc::new(Storage::new(database)),
             metrics: Metrics::on(registry).context("register metrics")?,
             watch: None,
-            _balance: None,
+            balance: None,
         })
     }
 }
@@ -97,7 +97,7 @@ impl BatchWorker for Store {
         let mut store = Self::with(args.database_url, at.registry())?;
         store.watch = Some(Watch::over(&store.storage, at.health()));
         let gauges = Gauges::on(at.registry()).context("register metrics")?;
-        store._balance = Some(Balance::over(&store.storage, at, gauges)?);
+        store.balance = Some(Balance::over(&store.storage, at, gauges)?);
         Ok(store)
     }
 

@@ -61,6 +61,9 @@ pub struct Status {
     /// Of which life of RAW; else of the present one
     #[arg(long, requires = "write_off")]
     epoch: Option<u64>,
+    /// Who says so
+    #[arg(long, env = "USER", default_value = "operator", hide_env_values = true)]
+    by: String,
     /// Why, for those who come later
     #[arg(long, requires = "write_off")]
     note: Option<String>,
@@ -137,7 +140,6 @@ impl Status {
                 .into());
         }
         let sql = ctx.sql_admin().await?;
-        let by = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
         let count: i64 = sql
             .query_one(
                 "select telltale.write_off($1, $2, $3::text::int8multirange, $4, $5)",
@@ -145,7 +147,7 @@ impl Status {
                     &ctx.site.plain(),
                     &i64::try_from(epoch)?,
                     &sequences.multirange(),
-                    &by,
+                    &self.by,
                     &self.note,
                 ],
             )

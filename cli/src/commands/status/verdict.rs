@@ -88,14 +88,13 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
     let rate = |before: u64, after: u64| round(after.saturating_sub(before) as f64 / seconds);
     let last = |look: &Look| look.raw.last;
     let mut problems = Vec::new();
-    for process in second.processes.iter().filter(|process| !is_well(process)) {
-        let how = process
-            .last
-            .as_ref()
-            .map(|last| format!(": {last}"))
-            .unwrap_or_default();
-        problems.push(format!("{} is {:?}{how}", process.name, process.phase).to_lowercase());
-    }
+    problems.extend(
+        second
+            .processes
+            .iter()
+            .filter(|process| !is_well(process))
+            .map(ill),
+    );
     let mut workers = Vec::new();
     for durable in &second.durables {
         let before = first
@@ -126,12 +125,6 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
         Err(error) => problems.push(error.clone()),
         Ok(_) => problems.extend(balance.iter().chain(&other_balances).filter_map(nowhere)),
     }
-    let holes: BTreeMap<String, String> = second
-        .streams
-        .iter()
-        .filter(|(_, stream)| stream.holes.count() > 0)
-        .map(|(name, stream)| (name.clone(), stream.holes.told(NAMED)))
-        .collect();
     problems.extend(unread_holes(second));
     let settled = |look: &Look| {
         let lives = &look.database.as_ref().ok()?.lives;
@@ -160,8 +153,25 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
         balance,
         waits_for: None,
         other_balances,
-        holes,
+        holes: holes(second),
     }
+}
+
+fn ill(process: &crate::control::Process) -> String {
+    let how = process
+        .last
+        .as_ref()
+        .map(|last| format!(": {last}"))
+        .unwrap_or_default();
+    format!("{} is {:?}{how}", process.name, process.phase).to_lowercase()
+}
+
+fn holes(look: &Look) -> BTreeMap<String, String> {
+    let streams = look.streams.iter();
+    streams
+        .filter(|(_, stream)| stream.holes.count() > 0)
+        .map(|(name, stream)| (name.clone(), stream.holes.told(NAMED)))
+        .collect()
 }
 
 fn process(process: &crate::control::Process) -> Process {
