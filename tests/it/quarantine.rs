@@ -1,4 +1,7 @@
 //! What was refused is worked on: given back, corrected, given up; and nothing happens twice.
+mod cap;
+mod crashes;
+mod entries;
 mod helpers;
 
 use helpers::{Counting, left_in, load, put_type, replay};

@@ -39,6 +39,8 @@ const KEEP: &str = "
 
 /// What to edit, and how.
 #[derive(Debug, clap::Args)]
+// The subcommand of this name has a group of its own.
+#[group(skip)]
 pub struct Edit {
     /// Its id, or that of its quarantine entry
     id: String,
