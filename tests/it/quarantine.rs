@@ -2,9 +2,9 @@
 mod cap;
 mod crashes;
 mod entries;
-mod helpers;
+mod operator;
 
-use helpers::{Counting, left_in, load, put_type, replay};
+use operator::{Counting, left_in, load, put_type, replay};
 use std::time::{Duration, Instant};
 use telltale_cli::stack::StackOptions;
 use telltale_tests::{load::over_http, pipeline::Pipeline};

@@ -1,7 +1,7 @@
 //! A thing that floods the quarantine: what is not kept is counted exactly, and nobody else's evidence goes.
 use super::{
     OPEN, SOON,
-    helpers::{replay, streams},
+    operator::{replay, streams},
 };
 use telltale_cli::stack::StackOptions;
 use telltale_tests::{

@@ -1,7 +1,7 @@
 //! A replay that is cut off is finished by the next one, whatever it had done.
 use super::{
     OPEN, SOON,
-    helpers::{Counting, left_in, load, put_type, replay, streams},
+    operator::{Counting, left_in, load, put_type, replay, streams},
 };
 use std::time::Duration;
 use telltale_cli::stack::StackOptions;

@@ -1,7 +1,7 @@
 //! One entry at a time: refused again, corrected, given up; and what nobody without the right can bring about.
 use super::{
     OPEN, SOON,
-    helpers::{left_in, put_type, quarantine, replay, streams, told},
+    operator::{left_in, put_type, quarantine, replay, streams, told},
 };
 use serde_json::{Value, json};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What the tests of the quarantine share.
+//! What an operator does, and one who is to be told of each reading once.
 use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use std::{collections::HashMap, process::Output, time::Duration};
