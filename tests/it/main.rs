@@ -7,6 +7,7 @@ mod bridging;
 mod commands;
 mod conformance;
 mod crashes;
+mod drains;
 mod extension;
 mod formats;
 mod journey;
