@@ -5,13 +5,14 @@ use crate::{
     media,
     metrics::{Metrics, Protocol, SessionGauge},
     outbox::{Outbox, Pending},
+    pace::Pace,
     pack,
     route::{Route, outside_name},
     uplink::{Busy, EVENT_MAX, PAYLOAD_MAX, Receipt, Refusal, Uplink},
 };
 use bytes::Bytes;
 use serde_json::Value;
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 use telltale_nats::{Lane, Name, Subject, header, publish::Outgoing, seal};
 use telltale_schemas::{Envelope, Event, Kind, Timestamp, check, decode, id, kinds::Fault, strict};
 
@@ -25,6 +26,7 @@ struct Inner {
     key: seal::Key,
     keyring: Arc<Keyring>,
     outbox: Outbox,
+    pace: Pace,
     metrics: Metrics,
 }
 
@@ -34,6 +36,7 @@ impl Intake {
         key: seal::Key,
         keyring: Arc<Keyring>,
         outbox: Outbox,
+        pace: Pace,
         metrics: Metrics,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -41,6 +44,7 @@ impl Intake {
             key,
             keyring,
             outbox,
+            pace,
             metrics,
         }))
     }
@@ -111,6 +115,10 @@ impl Intake {
     /// Takes an uplink: it is in line when this returns, and its receipt comes after the broker's confirmation.
     pub fn accept(&self, uplink: &Uplink) -> Pending {
         let protocol = uplink.protocol;
+        let busy = |busy: Busy| {
+            self.count_refused(protocol, busy.word());
+            Receipt::Busy(busy).into()
+        };
         let prepared = Self::judge(
             &uplink.ticket,
             &uplink.route,
@@ -118,17 +126,32 @@ impl Intake {
             uplink.key.as_deref(),
             uplink.payload.len(),
         )
-        .and_then(|()| self.prepare(uplink));
+        .and_then(|()| {
+            if self.lets(uplink) {
+                self.prepare(uplink).map(Some)
+            } else {
+                Ok(None)
+            }
+        });
         match prepared {
-            Ok((messages, ids)) => self.0.outbox.put(messages, ids, protocol).unwrap_or_else(|busy| {
-                self.count_refused(protocol, busy.word());
-                Receipt::Busy(busy).into()
-            }),
+            Ok(None) => busy(Busy::Fast),
+            Ok(Some((messages, ids))) => self.0.outbox.put(messages, ids, protocol).unwrap_or_else(busy),
             Err(refusal) => {
                 self.count_refused(protocol, refusal.word());
                 Receipt::Refused(refusal).into()
             }
         }
+    }
+
+    /// Whether the thing, or the device that brings a pack, may send so fast. Who brings what was kept for long brings
+    /// it as fast as it can.
+    fn lets(&self, uplink: &Uplink) -> bool {
+        let credential = uplink.ticket.credential();
+        let name = uplink
+            .route
+            .thing()
+            .map_or(credential.device.as_str(), Name::plain);
+        credential.backfill || self.0.pace.lets(name, Instant::now())
     }
 
     fn prepare(&self, uplink: &Uplink) -> Result<(Vec<Outgoing>, Vec<String>), Refusal> {

@@ -22,6 +22,7 @@ mod media;
 pub mod metrics;
 pub mod mqtt;
 pub mod outbox;
+mod pace;
 mod pack;
 mod process;
 pub mod route;

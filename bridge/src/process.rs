@@ -7,6 +7,7 @@ use crate::{
     metrics::Metrics,
     mqtt,
     outbox::{self, Outbox},
+    pace::Pace,
 };
 use anyhow::Context as _;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -63,6 +64,10 @@ pub(crate) struct Args {
         default_value_t = 10_000
     )]
     mqtt_connections_max: usize,
+    /// Messages a second that one thing may send, and twice as many at once; 0 for any number. Credentials with backfill are
+    /// not held to it.
+    #[arg(long, env = "TELLTALE_THING_RATE", value_name = "N", default_value_t = 500)]
+    thing_rate: u32,
 }
 
 /// The process `telltale-bridge`.
@@ -94,6 +99,7 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let (client, stop) = (daemon.client().clone(), daemon.stop().clone());
     let keyring = Arc::new(Keyring::new());
     let (outbox, jobs) = Outbox::new();
+    let pace = Pace::new(args.thing_rate);
     let publisher = Publisher::new(client.clone(), Options::default());
     let connected = client.clone();
     let is_connected = move || connected.connection_state() == State::Connected;
@@ -105,7 +111,7 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     };
     let context = client::context(client);
     let following = keyring.watch(&context, report, &stop);
-    let intake = Intake::new(daemon.site().clone(), key, keyring.clone(), outbox, metrics);
+    let intake = Intake::new(daemon.site().clone(), key, keyring.clone(), outbox, pace, metrics);
     let (http, mqtt) = (serve(http, intake.clone(), &stop), serve(mqtt, intake, &stop));
     let ((), http, mqtt) = tokio::join!(following, http, mqtt);
     // Nobody holds the intake any more but connections that did not finish in time: publishing ends by itself,

@@ -40,7 +40,14 @@ impl House {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (outbox, jobs) = Outbox::new();
         let site = Name::new("local").unwrap();
-        let intake = Intake::new(site, seal_key(), keyring.clone(), outbox, metrics.clone());
+        let intake = Intake::new(
+            site,
+            seal_key(),
+            keyring.clone(),
+            outbox,
+            crate::pace::Pace::new(0),
+            metrics.clone(),
+        );
         Self {
             intake,
             keyring,

@@ -46,13 +46,15 @@ pub enum Busy {
     Away,
     /// Too many wait already.
     Crowded,
+    /// This thing sends faster than it may.
+    Fast,
 }
 
 impl Busy {
     /// When to try again.
     pub const fn retry_after(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Crowded => 1,
+            Self::Crowded | Self::Fast => 1,
             Self::Away => 2,
             Self::Full => 5,
         })
@@ -64,6 +66,7 @@ impl Busy {
             Self::Full => "full",
             Self::Away => "away",
             Self::Crowded => "crowded",
+            Self::Fast => "fast",
         }
     }
 
@@ -73,6 +76,7 @@ impl Busy {
             Self::Full => "the stream is full",
             Self::Away => "the message broker does not answer",
             Self::Crowded => "too many messages are waiting",
+            Self::Fast => "this thing sends faster than it may",
         }
     }
 }

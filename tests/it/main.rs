@@ -9,6 +9,7 @@ mod conformance;
 mod crashes;
 mod drains;
 mod extension;
+mod floods;
 mod formats;
 mod journey;
 mod outages;

@@ -55,7 +55,11 @@ impl From<LoginError> for Problem {
 
 impl From<Busy> for Problem {
     fn from(busy: Busy) -> Self {
-        Self::Later(StatusCode::SERVICE_UNAVAILABLE, busy.text(), busy.retry_after())
+        let status = match busy {
+            Busy::Fast => StatusCode::TOO_MANY_REQUESTS,
+            Busy::Full | Busy::Away | Busy::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::Later(status, busy.text(), busy.retry_after())
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn of(receipt: &Receipt) -> (u8, Option<String>) {
         Receipt::Refused(refusal) => (of_refusal(refusal), Some(refusal.to_string())),
         Receipt::Busy(busy) => {
             let reason = match busy {
-                Busy::Full | Busy::Crowded => QUOTA_EXCEEDED,
+                Busy::Full | Busy::Crowded | Busy::Fast => QUOTA_EXCEEDED,
                 // It may have been stored: "unspecified" is the honest word.
                 Busy::Away => UNSPECIFIED,
             };
