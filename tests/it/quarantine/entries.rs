@@ -251,7 +251,7 @@ async fn who_has_no_right_to_replay_cannot_forge_one(pipeline: &mut Pipeline) {
     let context = pipeline.stack.context().unwrap();
     let access = client::Access {
         url: pipeline.stack.env("NATS_URL").to_owned(),
-        seed: Some(client::read_seed(&context.seed_file("client").unwrap()).unwrap()),
+        seed: Some(client::read_seed(context.seed_file("client").unwrap()).unwrap()),
         user: "client".to_owned(),
     };
     let nats = client::connect(&access).await.unwrap();

@@ -7,7 +7,7 @@ use super::{
     },
     entry, splice,
 };
-use crate::{context::Context, stack};
+use crate::{context::Context, envfile, stack};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::{
@@ -118,7 +118,10 @@ impl Edit {
         let next = if self.dry_run {
             "nothing was done".to_owned()
         } else {
-            format!("next: telltale quarantine replay '{}'", escaped(&found.id))
+            format!(
+                "next: telltale quarantine replay {}",
+                envfile::quote(&escaped(&found.id))
+            )
         };
         writeln!(std::io::stderr().lock(), "{next}")?;
         Ok(ExitCode::SUCCESS)

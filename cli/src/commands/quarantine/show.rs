@@ -7,7 +7,7 @@ use super::{
     },
     pointed, remedy, when,
 };
-use crate::context::Context;
+use crate::{context::Context, envfile};
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -170,9 +170,11 @@ fn fate(entry: &Value) -> Vec<String> {
                 text("replay_begun")
             ));
         }
-        let by_id = format!("telltale quarantine replay '{}'", text("id"));
-        lines.push(format!("  to mend   {}", text("remedy")));
-        lines.push(format!("            then `{by_id}`"));
+        // To copy into a shell: an id is what somebody sent.
+        let id = envfile::quote(&text("id"));
+        let remedy = text("remedy").replace("ID", &id);
+        lines.push(format!("  to mend   {remedy}"));
+        lines.push(format!("            then `telltale quarantine replay {id}`"));
     } else {
         lines.push(format!(
             "  {:<9} at {} by {}",
