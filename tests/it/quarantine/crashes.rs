@@ -107,5 +107,10 @@ async fn a_replay_that_is_killed_at_any_step_is_finished_by_the_next_and_adds_no
     assert!(seen.values().all(|times| *times == 1), "nobody is told twice");
     assert_eq!(pipeline.count("select count(*) from readings").await, Some(total));
     assert_eq!(left_in(&pipeline, "QUARANTINE").await, 0);
+    let handed_over = measure(&mut pipeline, Step::HandedOver).await;
+    assert_eq!(
+        handed_over, EVENTS as u64,
+        "a replay that is begun again has the name that it had"
+    );
     pipeline.at_rest(SOON).await;
 }
