@@ -4,7 +4,7 @@ use crate::{
     consume::{CHUNK, End, Inbox, Item, Pulled},
     fault,
     line::{Answer, Line, Work},
-    one::{Limits, panic_text},
+    one::{Limits, panic_text, wait_until},
     outage::Permit,
     verdict::Why,
 };
@@ -104,13 +104,6 @@ async fn next<T>(running: &mut Option<BoxFuture<'_, T>>) -> T {
             handled
         }
         None => std::future::pending().await,
-    }
-}
-
-async fn wait_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) if moment > Instant::now() => tokio::time::sleep_until(moment).await,
-        _ => std::future::pending().await,
     }
 }
 

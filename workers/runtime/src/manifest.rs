@@ -17,31 +17,29 @@ pub(crate) struct Needs {
     pub(crate) observes: &'static [&'static str],
 }
 
+/// The constants of both kinds of workers have the same names, but belong to two traits.
+macro_rules! needs {
+    ($worker:ident) => {
+        Needs {
+            name: $worker::NAME,
+            reads: <$worker::Input as crate::Inbound>::LANES,
+            writes: <$worker::Output as crate::Outbound>::LANES,
+            events: $worker::EVENTS,
+            commands: $worker::COMMANDS,
+            buckets: $worker::BUCKETS,
+            api: $worker::API,
+            observes: $worker::OBSERVES,
+        }
+    };
+}
+
 impl Needs {
     pub(crate) fn of<W: crate::Worker>() -> Self {
-        Self {
-            name: W::NAME,
-            reads: <W::Input as crate::Inbound>::LANES,
-            writes: <W::Output as crate::Outbound>::LANES,
-            events: W::EVENTS,
-            commands: W::COMMANDS,
-            buckets: W::BUCKETS,
-            api: W::API,
-            observes: W::OBSERVES,
-        }
+        needs!(W)
     }
 
     pub(crate) fn of_batch<W: crate::BatchWorker>() -> Self {
-        Self {
-            name: W::NAME,
-            reads: <W::Input as crate::Inbound>::LANES,
-            writes: <W::Output as crate::Outbound>::LANES,
-            events: W::EVENTS,
-            commands: W::COMMANDS,
-            buckets: W::BUCKETS,
-            api: W::API,
-            observes: W::OBSERVES,
-        }
+        needs!(W)
     }
 
     /// What `--manifest` prints.

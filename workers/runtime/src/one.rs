@@ -84,7 +84,7 @@ pub(crate) async fn run<W: Worker>(
 }
 
 /// Returns at once when that moment has passed; the caller then sees what it may do. Never, without one.
-async fn wait_until(moment: Option<Instant>) {
+pub(crate) async fn wait_until(moment: Option<Instant>) {
     match moment {
         // Between the end of the pause and the answer to the attempt there is nothing to do here.
         Some(moment) if moment > Instant::now() => tokio::time::sleep_until(moment).await,
