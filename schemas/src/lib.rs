@@ -26,6 +26,7 @@ pub mod record;
 pub mod refusal;
 pub mod senml;
 pub mod strict;
+pub mod text;
 pub mod thing;
 pub mod timestamp;
 pub mod units;

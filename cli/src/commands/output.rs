@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
 };
+use telltale_schemas::text::is_hostile;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -183,13 +184,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Characters that move the cursor, or let a text look like another: control characters, and those of format.
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Such characters made visible, so that no data moves the cursor of whoever reads it, or deceives.
+/// Characters that command a terminal made visible, so that no data moves the cursor of whoever reads it, or deceives.
 pub fn escaped(text: &str) -> String {
     if !text.chars().any(is_hostile) {
         return text.to_owned();
@@ -225,7 +220,9 @@ pub fn json_text(text: &str) -> String {
 }
 
 fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) {
+    // A spreadsheet takes text that begins so for a formula, where it stands without quotes.
+    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t']) && cell.parse::<f64>().is_err();
+    if is_formula || cell.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", cell.replace('"', "\"\""))
     } else {
         cell.to_owned()
@@ -286,5 +283,18 @@ mod tests {
         let text = json_text(&serde_json::to_string_pretty(&told).unwrap());
         assert!(!text.chars().any(|c| is_hostile(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), told);
+    }
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        for (cell, written) in [
+            ("=cmd()", "\"=cmd()\""),
+            ("@SUM(A1)", "\"@SUM(A1)\""),
+            ("-2+3", "\"-2+3\""),
+            ("-2.5e3", "-2.5e3"),
+            ("a=b", "a=b"),
+        ] {
+            assert_eq!(quoted(cell), written);
+        }
     }
 }

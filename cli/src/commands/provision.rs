@@ -112,6 +112,15 @@ pub async fn apply(nats: &Client, plan: &Plan, destroy: bool) -> anyhow::Result<
                 anyhow::Error::new(error)
                     .context(refused.hint("`telltale provision --destroy` does it all the same"))
             }
+            // The server has thrown the durable away, and stumbles over what it left.
+            ApplyError::Durable { name, stream, source, .. } if source.to_string().contains("creating store") => {
+                let refused = Refused::precondition(format!("the files of durable `{name}` are damaged"));
+                let hint = format!(
+                    "stop nats-server, remove the folder {stream}/obs/{name} below its JetStream folder, start it, \
+                     and provision again"
+                );
+                anyhow::Error::new(error).context(refused.hint(hint))
+            }
             _ => anyhow::Error::new(error).context("change the broker"),
         })
 }

@@ -10,22 +10,25 @@ use crate::{
     telemetry,
 };
 use anyhow::Context as _;
-use async_nats::Client;
+use async_nats::{Client, connection::State};
 use prometheus::Registry;
 use std::{
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use telltale_nats::{
     Name,
     client::{ConnectError, Notice, connect_with},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest pause between two attempts to connect at start.
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Whoever lacks a right asks again within half a minute and the time-out of a request: after this silence it has it.
+const DENIED: Duration = Duration::from_secs(40);
 
 /// What a process has, once it runs.
 #[derive(Debug, Clone)]
@@ -77,14 +80,33 @@ impl Daemon {
 
 /// What the broker refused; shared with the connection's callback.
 #[derive(Debug, Clone, Default)]
-struct Denials(Arc<Mutex<Option<String>>>);
+struct Denials(Arc<Mutex<Option<(String, Instant)>>>);
 
 impl Denials {
     fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = self.lock();
+        last.as_ref().map(|(text, _)| text.clone())
     }
     fn set(&self, text: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        *self.lock() = text.map(|text| (text, Instant::now()));
+    }
+    fn lock(&self) -> MutexGuard<'_, Option<(String, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Forgets what was refused long ago; says whether it did.
+    fn forget_old(&self) -> bool {
+        self.lock().take_if(|(_, at)| at.elapsed() >= DENIED).is_some()
+    }
+}
+
+/// The broker tells when it refuses, and not when a right is given back to whoever stays connected.
+async fn forget_denials(denials: Denials, check: Check, client: Client) {
+    loop {
+        tokio::time::sleep(DENIED / 8).await;
+        if denials.forget_old() && client.connection_state() == State::Connected {
+            tracing::info!("NATS refuses nothing any more");
+            check.set_ready();
+        }
     }
 }
 
@@ -192,6 +214,7 @@ pub(crate) async fn start(name: &'static str, args: &ProcessArgs) -> anyhow::Res
         client = connect(name, args, &check, &denials, &valve) => client?,
         () = stop.cancelled() => return Ok(None),
     };
+    tasks.spawn(forget_denials(denials.clone(), check, client.clone()));
     Ok(Some(Daemon {
         client,
         site: args.site.clone(),
