@@ -114,12 +114,11 @@ pub async fn apply(nats: &Client, plan: &Plan, destroy: bool) -> anyhow::Result<
             }
             // The server has thrown the durable away, and stumbles over what it left.
             ApplyError::Durable { name, stream, source, .. } if source.to_string().contains("creating store") => {
-                let refused = Refused::precondition(format!("the files of durable `{name}` are damaged"));
-                let hint = format!(
-                    "stop nats-server, remove the folder {stream}/obs/{name} below its JetStream folder, start it, \
-                     and provision again"
+                let advice = format!(
+                    "the files of durable `{name}` are damaged: stop nats-server, remove {stream}/obs/{name} below its \
+                     JetStream folder, start it, and provision again"
                 );
-                anyhow::Error::new(error).context(refused.hint(hint))
+                anyhow::Error::new(error).context(Refused::precondition(advice))
             }
             _ => anyhow::Error::new(error).context("change the broker"),
         })

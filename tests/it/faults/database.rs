@@ -2,15 +2,12 @@
 //! F40: migrations that are killed, or run twice at once.
 use super::{PATIENCE, QUARANTINED, READINGS, cpu_seconds, log, ready, send, unready};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 use telltale_cli::{
     context,
-    stack::{Stack, StackOptions},
+    stack::{self, Build, Stack, StackOptions},
 };
-use telltale_tests::{
-    eventually_async,
-    pipeline::{Pipeline, binary},
-};
+use telltale_tests::{eventually_async, pipeline::Pipeline};
 use tokio_postgres::Client;
 
 async fn owner(pipeline: &Pipeline) -> Client {
@@ -168,8 +165,8 @@ async fn a_deadlock_and_a_serialisation_failure_are_tried_again() {
 }
 
 /// A `telltale provision --migrate` of its own.
-fn migrator(url: &str, stack: &Stack) -> std::process::Child {
-    std::process::Command::new(binary("telltale"))
+fn migrator(program: &Path, url: &str, stack: &Stack) -> std::process::Child {
+    std::process::Command::new(program)
         .args(["provision", "--migrate"])
         .current_dir(stack.dir())
         .env("DATABASE_ADMIN_URL", url)
@@ -198,7 +195,8 @@ async fn a_migration_that_is_killed_midway_is_finished_by_the_one_that_waited() 
     ] {
         blocker.batch_execute(statement).await.unwrap();
     }
-    let first = migrator(&url, &stack);
+    let program = tokio::task::block_in_place(|| stack::telltale(Build::Own)).unwrap();
+    let first = migrator(&program, &url, &stack);
     let watcher = context::connect(&url).await.unwrap();
     let waits = "select count(*) from pg_stat_activity \
                  where application_name = 'telltale-migrate' and wait_event_type = 'Lock' and datname = 'fresh'";
@@ -207,7 +205,7 @@ async fn a_migration_that_is_killed_midway_is_finished_by_the_one_that_waited() 
     })
     .await;
     assert!(number(&watcher, "select count(*) from store.migrations").await > 0);
-    let second = migrator(&url, &stack);
+    let second = migrator(&program, &url, &stack);
     let sessions = "select count(*) from pg_stat_activity where application_name = 'telltale-migrate' and datname = 'fresh'";
     eventually_async("the second waits for the first", PATIENCE, || async {
         (number(&watcher, sessions).await == 3).then_some(())

@@ -29,8 +29,9 @@ async fn no_log_and_no_terminal_obeys_a_device_or_tells_a_secret() {
         ..StackOptions::default()
     };
     let mut pipeline = Pipeline::start(options).await;
-    let thing = "a\n2026 ERROR forged\u{1b}[31m";
-    let readings = format!("/things/{}/readings", percent(thing));
+    let forged = format!("/things/{}/readings", percent("a\n2026 ERROR forged\u{1b}[31m"));
+    assert_eq!(pipeline.http.post(&forged, &[], b"{}").unwrap().status, 404);
+    let readings = "/things/t/readings".to_owned();
     for body in [
         json!({ "text": HOSTILE }).to_string(),
         format!("{{\"{}\":", "x".repeat(100)),
