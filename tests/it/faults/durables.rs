@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use telltale_cli::stack::StackOptions;
-use telltale_nats::{async_nats::jetstream, client};
+use telltale_nats::{Lane, Name, async_nats::jetstream, client};
 use telltale_tests::{eventually_async, pipeline::Pipeline};
 
 async fn context(pipeline: &Pipeline) -> jetstream::Context {
@@ -93,9 +93,9 @@ fn counting(
 ) -> Arc<Mutex<HashMap<String, u32>>> {
     let seen: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
     let (client, counted) = (client.clone(), Arc::clone(&seen));
-    let site = pipeline.stack.env("TELLTALE_SITE").to_owned();
+    let site = Name::new(pipeline.stack.env("TELLTALE_SITE")).unwrap();
     tokio::spawn(async move {
-        let mut messages = client.subscribe(format!("annotated.{site}.*")).await.unwrap();
+        let mut messages = client.subscribe(Lane::Annotated.filter_at(&site)).await.unwrap();
         while let Some(message) = messages.next().await {
             let body: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
             let id = body["id"].as_str().unwrap().to_owned();
