@@ -18,7 +18,7 @@ pub use device::register as register_devices;
 pub use elsewhere::Elsewhere;
 pub use extension::Extension;
 pub use layout::{Layout, scratch};
-pub use options::{Ports, StackOptions, Sync};
+pub use options::{Link, Ports, Server, StackOptions, Sync};
 pub use ports::Port;
 pub use processes::{BRIDGE, SIMULATOR, WORKERS};
 pub use secrets::Secrets;
@@ -231,6 +231,7 @@ impl Stack {
             site: &self.site,
             values: &self.values,
             more: &self.options.env,
+            links: &self.options.links,
         }
     }
 

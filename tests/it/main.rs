@@ -4,6 +4,7 @@ mod air_quality;
 mod bad_ways;
 mod balance;
 mod bridging;
+mod chaos;
 mod commands;
 mod conformance;
 mod crashes;

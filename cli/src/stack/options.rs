@@ -1,7 +1,7 @@
 //! What a stack consists of.
 use super::{Build, Port};
 use crate::find::{Say, ServerArgs};
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use telltale_nats::manifest::Manifest;
 
 /// When JetStream writes to disk.
@@ -33,6 +33,23 @@ impl Ports {
     };
 }
 
+/// What a process connects to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Server {
+    Nats,
+    Database,
+}
+
+/// A way of one process to a server that is not the straight one: over a proxy that spoils it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The process, by the name that the supervisor knows.
+    pub process: String,
+    pub server: Server,
+    /// Where it connects instead.
+    pub via: SocketAddr,
+}
+
 /// What a stack consists of. The default is what a test wants: a folder of its own, removed in the end, free ports,
 /// and everything running.
 #[derive(Debug, Clone)]
@@ -55,6 +72,8 @@ pub struct StackOptions {
     pub ack_wait: Option<Duration>,
     /// More variables for bridge and workers.
     pub env: Vec<(String, String)>,
+    /// Processes that reach a server another way. All others, and we ourselves, go straight.
+    pub links: Vec<Link>,
     pub say: Say,
 }
 
@@ -72,6 +91,7 @@ impl Default for StackOptions {
             manifests: vec![],
             ack_wait: None,
             env: vec![],
+            links: vec![],
             say: Say::nothing(),
         }
     }

@@ -1,5 +1,5 @@
 //! Bridge and workers as processes: their programs, what each is told, and how they end.
-use super::{Extension, Layout, Port, build};
+use super::{Extension, Layout, Link, Port, Server, build};
 use crate::supervise::{Probe, Spec};
 use anyhow::Context as _;
 use rustix::process::Signal;
@@ -28,6 +28,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) site: &'a Name,
     pub(super) values: &'a BTreeMap<String, String>,
     pub(super) more: &'a [(String, String)],
+    pub(super) links: &'a [Link],
 }
 
 impl Surroundings<'_> {
@@ -38,6 +39,19 @@ impl Surroundings<'_> {
             .with_context(|| format!("no {name} yet"))
     }
 
+    /// How the process `name` gets to a server.
+    fn way(&self, name: &str, server: Server) -> anyhow::Result<String> {
+        let straight = self.value(match server {
+            Server::Nats => "NATS_URL",
+            Server::Database => "DATABASE_ADMIN_URL",
+        })?;
+        let links = self.links.iter();
+        let mut own = links.filter(|link| link.process == name && link.server == server);
+        Ok(own
+            .next()
+            .map_or_else(|| straight.to_owned(), |link| through(straight, link.via)))
+    }
+
     /// Of the process `name` with the rights of `user`.
     fn spec(&self, name: &str, user: &str, program: PathBuf) -> anyhow::Result<(Spec, SocketAddr)> {
         let health = SocketAddr::from((Ipv4Addr::LOCALHOST, Port::Free.choose("--ports")?));
@@ -45,7 +59,7 @@ impl Surroundings<'_> {
         let key = self.layout.seal_key().to_string_lossy().into_owned();
         let mut env = vec![
             ("TELLTALE_SITE".to_owned(), self.site.plain().to_owned()),
-            ("TELLTALE_NATS_URL".to_owned(), self.value("NATS_URL")?.to_owned()),
+            ("TELLTALE_NATS_URL".to_owned(), self.way(name, Server::Nats)?),
             ("TELLTALE_NATS_SEED_FILE".to_owned(), seed),
             ("TELLTALE_HEALTH_LISTEN".to_owned(), health.to_string()),
             // Its log is a file that a person will read.
@@ -59,10 +73,7 @@ impl Surroundings<'_> {
                 tell("TELLTALE_SEAL_KEY_FILE", key);
             }
             "validate" => tell("TELLTALE_SEAL_KEY_FILE", key),
-            "store" => tell(
-                "TELLTALE_DATABASE_URL",
-                self.value("DATABASE_ADMIN_URL")?.to_owned(),
-            ),
+            "store" => tell("TELLTALE_DATABASE_URL", self.way(name, Server::Database)?),
             _ => {}
         }
         env.extend(self.more.iter().cloned());
@@ -101,7 +112,7 @@ impl Surroundings<'_> {
         let seed = self.layout.seed(name).to_string_lossy().into_owned();
         // The names that clients in other languages know.
         spec.env.extend([
-            ("NATS_URL".to_owned(), self.value("NATS_URL")?.to_owned()),
+            ("NATS_URL".to_owned(), self.way(name, Server::Nats)?),
             ("NATS_NKEY_SEED_FILE".to_owned(), seed),
         ]);
         spec.env.extend(
@@ -139,4 +150,34 @@ fn address(url: &str) -> String {
     url.split_once("://")
         .map_or(url, |(_, address)| address)
         .to_owned()
+}
+
+/// The same URL with another address.
+fn through(url: &str, via: SocketAddr) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = url.split_at(begin);
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let user = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user, _) = authority.split_at(user);
+    format!("{scheme}{user}{via}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_way_leaves_all_but_the_address() {
+        let via = SocketAddr::from(([127, 0, 0, 1], 9));
+        for (url, expected) in [
+            ("nats://127.0.0.1:4222", "nats://127.0.0.1:9"),
+            (
+                "postgresql://telltale:a@localhost:5432/telltale?x=/",
+                "postgresql://telltale:a@127.0.0.1:9/telltale?x=/",
+            ),
+        ] {
+            assert_eq!(through(url, via), expected);
+        }
+    }
 }

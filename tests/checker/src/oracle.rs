@@ -15,6 +15,9 @@ pub struct Entry {
     pub reason: String,
     /// Of the bytes that it keeps.
     pub sha256: String,
+    /// Which delivery was refused. A device that sends one reading again, because it was not answered, has two taken
+    /// in; where they are invalid, each is refused, once.
+    pub taken: String,
 }
 
 /// What became of it all, at rest.
@@ -90,9 +93,14 @@ pub fn judge(sent: &[Sent], observed: &Observed) -> Vec<Violation> {
             (_, 0, 0) if one.accepted && !unkept => found.note("I1", "accepted and lost", id),
             (Class::Good, 0, 1..) => found.note("I1", "good, and quarantined", id),
             (Class::Bad, 1.., _) => found.note("I3", "invalid, and stored", id),
-            (Class::Good, 2.., _) | (_, _, 2..) => found.note("I2", "stored or quarantined twice", id),
+            (Class::Good, 2.., _) => found.note("I2", "stored twice", id),
             (Class::Good, 1, 1) => found.note("I2", "stored and quarantined", id),
             _ => {}
+        }
+        let mut taken = HashSet::new();
+        let mut refusals = entries.get(id).into_iter().flatten();
+        if refusals.any(|entry| !taken.insert(&entry.taken)) {
+            found.note("I2", "quarantined twice", id);
         }
         if one.refused && (rows > 0 || refused > 0) {
             found.note("I9", "refused, and there", id);
@@ -249,6 +257,7 @@ mod tests {
         let entry = Entry {
             reason: reason.to_owned(),
             sha256: sha256.to_owned(),
+            taken: "1".to_owned(),
         };
         (id.to_owned(), entry)
     }
@@ -292,6 +301,12 @@ mod tests {
             observed.overflowed.insert("bad".to_owned());
         };
         assert_eq!(wrong(overflow), [""; 0]);
+        let taken_twice = |observed: &mut Observed| {
+            let mut again = observed.entries[0].clone();
+            again.1.taken = "2".to_owned();
+            observed.entries.push(again);
+        };
+        assert_eq!(wrong(taken_twice), [""; 0]);
     }
 
     #[test]

@@ -96,7 +96,11 @@ pub(super) async fn observe(context: &Context, nats: &Client) -> anyhow::Result<
 }
 
 /// What RAW has taken that has no fate.
-async fn missing(context: &Context, nats: &Client, sql: &tokio_postgres::Client) -> anyhow::Result<i64> {
+pub(super) async fn missing(
+    context: &Context,
+    nats: &Client,
+    sql: &tokio_postgres::Client,
+) -> anyhow::Result<i64> {
     let js = client::context(nats.clone());
     let epoch = i64::try_from(provision::epoch(&js).await?)?;
     let raw = js.get_stream("RAW").await?;

@@ -1,6 +1,7 @@
 //! Faults on purpose, under load, on a stack of its own; and what must hold all the same.
 mod judge;
 mod load;
+pub mod mixed;
 pub mod points;
 pub mod poison;
 
@@ -18,6 +19,8 @@ use tokio::time::{Instant, sleep};
 const RESTS_WITHIN: Duration = Duration::from_secs(150);
 
 const EXAMPLES: &str = "Examples:
+  telltale chaos --profile chaos --seed 7       # eight minutes of all faults, 2 000 readings a second
+  telltale chaos --profile chaos --faults network,F16 --minutes 3 --report report.json
   telltale chaos --profile points               # 100 kills at each of eight points
   telltale chaos --profile points --times 3     # a quick look
   telltale chaos --profile poison --burst       # 2 000 readings that always fail, before 50 000 good ones";
@@ -25,6 +28,14 @@ const EXAMPLES: &str = "Examples:
 /// Which faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
+    /// A minute with some faults of all kinds
+    Smoke,
+    /// Eight minutes with all of them: kills, freezes, wires cut or slow, full streams, wrong clocks, bursts
+    Chaos,
+    /// The same, each five times as long
+    Outage,
+    /// An hour of them
+    Long,
     /// Workers killed before and after each publish, commit, acknowledgement and quarantine; a debug build alone
     Points,
     /// Readings for which a handler always fails, 4 in 100; how long the good ones take, without and with
@@ -49,17 +60,43 @@ pub struct Chaos {
     /// All that is poison comes first and at once
     #[arg(long)]
     burst: bool,
+    #[command(flatten)]
+    mixed: mixed::Args,
+}
+
+impl Profile {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Chaos => "chaos",
+            Self::Outage => "outage",
+            Self::Long => "long",
+            Self::Points => "points",
+            Self::Poison => "poison",
+            Self::Handlers => "handlers",
+        }
+    }
+
+    /// Whether its faults are built into the processes.
+    fn needs_debug_build(self) -> bool {
+        matches!(self, Self::Points | Self::Poison | Self::Handlers)
+    }
 }
 
 impl Chaos {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        if !cfg!(debug_assertions) {
+        if self.profile.needs_debug_build() && !cfg!(debug_assertions) {
             return Err(Refused::precondition("these faults exist in debug builds alone")
                 .hint("in a checkout: cargo telltale chaos --profile points")
                 .into());
         }
         let say = Say::new(|line| eprintln!("{line}"));
         let (text, holds) = match self.profile {
+            Profile::Smoke | Profile::Chaos | Profile::Outage | Profile::Long => {
+                let report = self.mixed.run(self.profile, self.rate, say).await?;
+                (report.to_string(), report.holds())
+            }
             Profile::Points => {
                 let usual = points::Options::default();
                 let report = points::run(points::Options {

@@ -25,6 +25,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// After the end, how long acknowledgements are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// What became of one letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Acknowledged.
+    Accepted,
+    /// Refused for good.
+    Refused,
+    /// Sent once more: not settled yet.
+    Resent,
+}
+
 /// Where the line goes.
 #[derive(Clone)]
 pub struct Line {
@@ -71,7 +82,8 @@ pub struct Count {
     pub lost: u64,
 }
 
-type Wire = Framed<TcpStream, Codec>;
+/// An open session.
+pub type Wire = Framed<TcpStream, Codec>;
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -81,6 +93,8 @@ struct Desk {
     later: Vec<(Instant, NonZeroU16)>,
     next: u16,
     count: Count,
+    /// Who wants to hear of each letter, by its key.
+    told: Option<mpsc::UnboundedSender<(String, Fate)>>,
 }
 
 impl Desk {
@@ -98,7 +112,9 @@ impl Desk {
     fn acknowledged(&mut self, ack: &PublishAck) {
         match ack.reason_code {
             PublishAckReason::Success | PublishAckReason::NoMatchingSubscribers => {
-                self.count.accepted += u64::from(self.waiting.remove(&ack.packet_id).is_some());
+                let letter = self.waiting.remove(&ack.packet_id);
+                self.count.accepted += u64::from(letter.is_some());
+                self.tell(letter, Fate::Accepted);
             }
             PublishAckReason::UnspecifiedError
             | PublishAckReason::ImplementationSpecificError
@@ -106,14 +122,45 @@ impl Desk {
             | PublishAckReason::PacketIdentifierInUse => {
                 self.later.push((Instant::now() + PAUSE, ack.packet_id));
             }
-            _ => self.count.refused += u64::from(self.waiting.remove(&ack.packet_id).is_some()),
+            _ => {
+                let letter = self.waiting.remove(&ack.packet_id);
+                self.count.refused += u64::from(letter.is_some());
+                self.tell(letter, Fate::Refused);
+            }
+        }
+    }
+
+    fn tell(&self, letter: Option<Letter>, fate: Fate) {
+        if let (Some(told), Some(letter)) = (&self.told, letter) {
+            // Whoever wanted to hear may have gone.
+            told.send((letter.key, fate)).ok();
+        }
+    }
+
+    fn resent(&mut self, letter: &Letter) {
+        self.count.resent += 1;
+        if self.told.is_some() {
+            self.tell(Some(letter.clone()), Fate::Resent);
         }
     }
 }
 
 /// Sends what comes, until nothing comes any more and all of it is settled.
-pub async fn run(line: Line, mut letters: mpsc::Receiver<Letter>, stop: CancellationToken) -> Count {
-    let mut desk = Desk::default();
+pub async fn run(line: Line, letters: mpsc::Receiver<Letter>, stop: CancellationToken) -> Count {
+    run_telling(line, letters, stop, None).await
+}
+
+/// The same, and tells what became of each letter.
+pub async fn run_telling(
+    line: Line,
+    mut letters: mpsc::Receiver<Letter>,
+    stop: CancellationToken,
+    told: Option<mpsc::UnboundedSender<(String, Fate)>>,
+) -> Count {
+    let mut desk = Desk {
+        told,
+        ..Desk::default()
+    };
     let mut open = true;
     loop {
         match converse(&line, &mut letters, &mut desk, &mut open, &stop).await {
@@ -138,10 +185,11 @@ async fn converse(
 ) -> anyhow::Result<()> {
     let (mut wire, window) = connect(line).await?;
     desk.later.clear();
-    for (id, letter) in &desk.waiting {
-        wire.feed(publish(*id, letter, true)).await?;
+    let waiting: Vec<_> = desk.waiting.iter().map(|(id, letter)| (*id, letter.clone())).collect();
+    for (id, letter) in waiting {
+        desk.resent(&letter);
+        wire.feed(publish(id, &letter, true)).await?;
     }
-    desk.count.resent += desk.waiting.len() as u64;
     wire.flush().await?;
     let mut beat = time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     let mut last_words = None;
@@ -171,9 +219,9 @@ async fn converse(
             },
             () = until(due) => {
                 let (_, id) = desk.later.remove(0);
-                if let Some(letter) = desk.waiting.get(&id) {
-                    desk.count.resent += 1;
-                    wire.send(publish(id, letter, true)).await?;
+                if let Some(letter) = desk.waiting.get(&id).cloned() {
+                    desk.resent(&letter);
+                    wire.send(publish(id, &letter, true)).await?;
                 }
             }
             _ = beat.tick() => wire.send(Packet::PingRequest).await?,
@@ -186,7 +234,8 @@ async fn converse(
     Ok(())
 }
 
-async fn connect(line: &Line) -> anyhow::Result<(Wire, usize)> {
+/// Opens a session; with how many unacknowledged messages it may have.
+pub async fn connect(line: &Line) -> anyhow::Result<(Wire, usize)> {
     let greeting = async {
         let stream = TcpStream::connect(&line.address)
             .await
