@@ -24,10 +24,9 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 /// What each crate of ours may depend on, of ours.
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
     Some(match package {
-        "telltale-schemas" => &[],
+        "telltale-schemas" | "telltale-checker" => &[],
         "telltale-nats" => &["telltale-schemas"],
         "telltale-runtime" => &["telltale-schemas", "telltale-nats"],
-        "telltale-checker" => &[],
         "telltale-cli" | "telltale-tests" => return None,
         _ => &["telltale-schemas", "telltale-nats", "telltale-runtime"],
     })

@@ -1,5 +1,5 @@
 //! What a delivered message says of itself before its body is understood.
-use crate::{Cause, delivery::Raw};
+use crate::{Cause, consume::Item, delivery::Raw};
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 use std::time::Duration;
@@ -161,9 +161,10 @@ impl Arrival {
     }
 
     /// What a delivery's cause is before its envelope is read.
-    pub(crate) fn cause(&self, headers: Option<&HeaderMap>, hops: &str) -> Cause {
+    pub(crate) fn cause(&self, headers: Option<&HeaderMap>, item: &Item) -> Cause {
+        let part = item.part.map(|part| format!(".{part}")).unwrap_or_default();
         Cause {
-            id: self.place.clone(),
+            id: format!("{}{part}", self.place),
             site: self.site.clone(),
             thing: self.thing.clone(),
             time: self.stored,
@@ -178,7 +179,7 @@ impl Arrival {
                 .map(str::to_owned),
             expirytime: None,
             source: String::new(),
-            hops: hops.to_owned(),
+            hops: item.hops.clone(),
             sequence: self.sequence,
             attempt: self.attempt,
             redo: self.road.is_own(),

@@ -140,6 +140,8 @@ pub(crate) struct Item {
     pub(crate) arrival: Arc<Arrival>,
     pub(crate) body: Bytes,
     pub(crate) hops: String,
+    /// Which of a pack's readings: until its envelope is read, a pack's place is no name for one of them.
+    pub(crate) part: Option<usize>,
 }
 
 /// Everything in hand that is not acknowledged yet.

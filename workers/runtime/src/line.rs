@@ -80,15 +80,16 @@ impl Line {
             (Err(why), _) => Err(("subject", why.clone())),
         };
         let ticket = |line: &mut Self, parts| line.desk.open(pulled, Arc::clone(&arrival), parts);
-        let item = |ticket, body, hops| Item {
+        let item = |ticket, body, hops, part| Item {
             ticket,
             arrival: Arc::clone(&arrival),
             body,
             hops,
+            part,
         };
         match parts {
             Err((reason, why)) => {
-                let whole = item(ticket(self, 1), payload, hops);
+                let whole = item(ticket(self, 1), payload, hops, None);
                 let cause = self.base(&whole);
                 self.reject(whole, cause, Timestamp::now(), reason, &[Fault::at("", why)])
                     .await;
@@ -103,7 +104,8 @@ impl Line {
                 let id = ticket(self, parts.len());
                 let items = parts
                     .into_iter()
-                    .map(|(body, hops)| item(id, body, hops))
+                    .enumerate()
+                    .map(|(n, (body, hops))| item(id, body, hops, arrival.pack.then_some(n)))
                     .collect();
                 self.within_attempts(items).await
             }
@@ -143,7 +145,7 @@ impl Line {
     /// The message as the worker takes it; `None` if it is none and is seen to.
     pub(crate) async fn decode<I: Inbound>(&mut self, item: &Item) -> Option<Delivery<I>> {
         let headers = self.desk.message(item.ticket)?.headers.as_ref();
-        let base = item.arrival.cause(headers, &item.hops);
+        let base = item.arrival.cause(headers, item);
         let raw = item.arrival.raw(headers, item.body.clone());
         let lane = *item.arrival.lane.as_ref().ok()?;
         match I::decode(lane, raw, base) {
@@ -163,7 +165,7 @@ impl Line {
             .desk
             .message(item.ticket)
             .and_then(|message| message.headers.as_ref());
-        item.arrival.cause(headers, &item.hops)
+        item.arrival.cause(headers, item)
     }
 
     /// As much of the cause as can be read of a message whose data cannot.
