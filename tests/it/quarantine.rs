@@ -3,6 +3,7 @@ mod cap;
 mod crashes;
 mod entries;
 mod operator;
+mod packs;
 
 use operator::{Counting, left_in, load, put_type, replay};
 use std::time::{Duration, Instant};

@@ -65,7 +65,7 @@ pub struct Store {
     storage: Arc<Storage>,
     metrics: Metrics,
     watch: Option<Watch>,
-    #[expect(dead_code, reason = "it runs as long as this is there")]
+    /// It runs as long as this is there.
     balance: Option<Balance>,
 }
 
