@@ -5,8 +5,6 @@ use telltale_schemas::{Flag, Record, kinds::Fault};
 
 const SENML_JSON: &str = "application/senml+json";
 const PLAIN_JSON: &str = "application/json";
-/// SenML reads a smaller time as relative to now (RFC 8428 §4.5.3).
-const ABSOLUTE_FROM: f64 = 268_435_456.0;
 /// The member of plain JSON that is no property.
 const TIME: &str = "time";
 
@@ -15,15 +13,6 @@ const TIME: &str = "time";
 /// SenML, but where a value is missing: only plain JSON can say so, and it only comes from there, with one time
 /// for all and without units.
 pub(crate) fn write(thing: &str, mut records: Vec<Record>) -> Result<(&'static str, Vec<u8>), Refusal> {
-    if records
-        .iter()
-        .any(|record| record.t.is_some_and(|t| t < ABSOLUTE_FROM))
-    {
-        return Err(wrong(
-            "time",
-            format!("a time of `{thing}` is too long ago to be written as SenML"),
-        ));
-    }
     let document = if records.iter().any(|record| record.q == Some(Flag::Missing)) {
         (PLAIN_JSON, plain(thing, &records)?)
     } else {
@@ -48,10 +37,10 @@ pub(crate) fn write(thing: &str, mut records: Vec<Record>) -> Result<(&'static s
 
 fn plain(thing: &str, records: &[Record]) -> Result<Value, Refusal> {
     let mut members = Map::new();
-    members.insert(
-        TIME.to_owned(),
-        json!(records.first().and_then(|record| record.t)),
-    );
+    // Without one it is that of the receipt.
+    if let Some(time) = records.first().and_then(|record| record.t).filter(|t| *t != 0.0) {
+        members.insert(TIME.to_owned(), json!(time));
+    }
     for record in records {
         if record.n == TIME {
             return Err(wrong(
@@ -111,12 +100,23 @@ mod tests {
             for (thing, records) in parts {
                 let (media_type, payload) = write(&thing, records.clone()).unwrap();
                 let decoded = decode::decode(Some(media_type), &payload, Some(&thing), received).unwrap();
+                assert_eq!(
+                    decoded.is_relative,
+                    media_type == SENML_JSON && records.iter().any(|record| record.t < Some(1e9)),
+                    "{pack} {thing}"
+                );
                 let time = decoded.time.unwrap_or(received).as_seconds();
                 let mut found = decoded.records;
                 for record in &mut found {
                     record.t = record.t.or(Some(time));
                 }
-                assert_eq!(sorted(found), sorted(records), "{pack} {thing}");
+                let mut wanted = records;
+                for record in &mut wanted {
+                    record.t = record
+                        .t
+                        .map(|t| if t < 1e8 { received.as_seconds() + t } else { t });
+                }
+                assert_eq!(sorted(found), sorted(wanted), "{pack} {thing}");
             }
         }
     }
@@ -128,12 +128,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_refused() {
-        let old = Record {
-            t: Some(5.0),
-            v: Some(1.0),
-            ..Record::named("t")
-        };
-        assert!(write("a", vec![old]).is_err());
         let mut missing = Record {
             t: Some(1e9),
             ..Record::named("time")

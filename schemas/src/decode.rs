@@ -18,7 +18,7 @@ use self::{cloud_event::cloud_event, plain::plain};
 use crate::{
     Record, Refusal, Timestamp, cbor,
     refusal::shown,
-    senml::{self, is_name_byte},
+    senml::{self, RELATIVE_BELOW, is_name_byte},
     strict::{self, DEVICE},
 };
 use serde_json::Value;
@@ -38,6 +38,8 @@ pub struct Decoded {
     /// When it was measured, the newest of its records; `None` where the payload has no time, so that it counts
     /// from its receipt.
     pub time: Option<Timestamp>,
+    /// Whether some record was told by its distance from the receipt: sent again, it has another time.
+    pub is_relative: bool,
     /// The thing that a CloudEvent names.
     pub subject: Option<String>,
     /// In the order of time. `t` is there only where it differs from `time`.
@@ -86,7 +88,8 @@ pub fn decode(
 }
 
 /// Decodes what a gateway sent for several things, and splits it: each name at its last `/` or `:`, into thing
-/// and property. All records have their absolute `t`. One bad record refuses all.
+/// and property. All records have `t` as SenML means it: below 2^28 it is the distance from the receipt, so that
+/// who decodes them again sees what was told. One bad record refuses all.
 pub fn split(
     content_type: Option<&str>,
     payload: &[u8],
@@ -94,12 +97,13 @@ pub fn split(
 ) -> Result<Vec<(String, Vec<Record>)>, Refusal> {
     let found = read(content_type, payload, received)?;
     found.check_size()?;
-    let time = found.time.unwrap_or(received).as_seconds();
+    let time = found.time.map_or(0.0, Timestamp::as_seconds);
     let mut things: Vec<(String, Vec<Record>)> = Vec::new();
     for Item {
         mut record,
         pointer,
         is_senml,
+        relative,
     } in found.items
     {
         let wrong = |message: String| Refusal::at("name", pointer.clone(), message);
@@ -114,7 +118,15 @@ pub fn split(
             return Err(wrong(format!("`{}` is no thing and property", shown(&record.n))));
         }
         record.n = property;
-        record.t = record.t.or(Some(time));
+        let told = relative.or(record.t).unwrap_or(time);
+        if relative.is_none() && told < RELATIVE_BELOW && (record.t.is_some() || found.time.is_some()) {
+            let message = format!(
+                "the time of `{}` is too long ago to be written as SenML",
+                shown(&thing)
+            );
+            return Err(Refusal::at("time", pointer.clone(), message));
+        }
+        record.t = Some(told);
         match things.iter_mut().find(|(name, _)| *name == thing) {
             Some((_, records)) => records.push(record),
             None => things.push((thing, vec![record])),
@@ -165,6 +177,8 @@ struct Item {
     record: Record,
     pointer: String,
     is_senml: bool,
+    /// Seconds from the receipt, where that is how its time was told.
+    relative: Option<f64>,
 }
 
 /// Everything that a payload says, names still whole.
@@ -199,6 +213,7 @@ impl Found {
     }
 
     fn decoded(self) -> Decoded {
+        let is_relative = self.items.iter().any(|item| item.relative.is_some());
         let mut records: Vec<Record> = self.items.into_iter().map(|item| item.record).collect();
         for record in &mut records {
             if record.t.and_then(Timestamp::from_seconds) == self.time {
@@ -208,6 +223,7 @@ impl Found {
         Decoded {
             key: self.key,
             time: self.time,
+            is_relative,
             subject: self.subject,
             records,
         }
@@ -296,6 +312,7 @@ fn pack(value: &Value, now: Timestamp) -> Result<Found, Refusal> {
                 record: resolved.record,
                 pointer: format!("/{}{field}", resolved.index),
                 is_senml: true,
+                relative: resolved.relative,
             }
         })
         .collect();

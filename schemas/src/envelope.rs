@@ -110,6 +110,9 @@ pub struct Envelope<D> {
     /// When the bridge took it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recordedtime: Option<Timestamp>,
+    /// Whether a time in it was told as an offset from its receipt: sent again, it has another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relativetime: bool,
     /// Which raw message it was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rawseq: Option<RawSeq>,
@@ -146,6 +149,7 @@ impl<D> Envelope<D> {
             subject: self.subject,
             time: self.time,
             recordedtime: self.recordedtime,
+            relativetime: self.relativetime,
             rawseq: self.rawseq,
             protocol: self.protocol,
             publisher: self.publisher,
@@ -175,6 +179,7 @@ impl<D: Document> Envelope<D> {
             subject: subject.into(),
             time,
             recordedtime: None,
+            relativetime: false,
             rawseq: None,
             protocol: None,
             publisher: None,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// Most records of one message.
 pub const RECORDS_MAX: usize = 1_000;
 /// Below this a time is relative to now, from it on seconds since 1970 (RFC 8428 §4.5.3): 2^28.
-const RELATIVE_BELOW: f64 = 268_435_456.0;
+pub(crate) const RELATIVE_BELOW: f64 = 268_435_456.0;
 /// The one version that we understand.
 const VERSION: u64 = 10;
 /// Longest full name in bytes: a thing, a separator, and a property with room to spare.
@@ -22,6 +22,8 @@ const UNIT_MAX: usize = 64;
 pub(crate) struct Resolved {
     pub(crate) record: Record,
     pub(crate) index: usize,
+    /// Seconds from now, where that is how its time was told.
+    pub(crate) relative: Option<f64>,
 }
 
 /// Resolves a pack: full names in `n`, absolute seconds in `t`, units as they were sent, in the order of time.
@@ -61,7 +63,7 @@ pub(crate) fn resolve_indexed(pack: &Value, now: Timestamp) -> Result<Vec<Resolv
     let mut resolved = Vec::with_capacity(entries.len().min(RECORDS_MAX));
     for entry in &entries {
         base.update(entry)?;
-        let Some(record) = entry.resolve(&base, now.as_seconds())? else {
+        let Some((record, relative)) = entry.resolve(&base, now.as_seconds())? else {
             continue;
         };
         if resolved.len() == RECORDS_MAX {
@@ -71,6 +73,7 @@ pub(crate) fn resolve_indexed(pack: &Value, now: Timestamp) -> Result<Vec<Resolv
         resolved.push(Resolved {
             record,
             index: entry.index,
+            relative,
         });
     }
     if resolved.is_empty() {
@@ -133,8 +136,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The record, or `None` where there are base fields only.
-    fn resolve(&self, base: &Base, now: f64) -> Result<Option<Record>, Refusal> {
+    /// The record and its offset from now, if it is told; `None` where there are base fields only.
+    fn resolve(&self, base: &Base, now: f64) -> Result<Option<(Record, Option<f64>)>, Refusal> {
         // RFC 8428 §4.4: what is not understood is ignored, unless its name says that it must not be.
         if let Some(field) = self.fields.keys().find(|field| field.ends_with('_')) {
             let message = format!("field `{}` must be understood, and is not", shown(field));
@@ -145,13 +148,14 @@ impl<'a> Entry<'a> {
             return Ok(None);
         }
         let mut record = Record::named(self.name(base)?);
-        record.t = Some(self.time(base, now)?);
+        let (seconds, relative) = self.time(base, now)?;
+        record.t = Some(seconds);
         record.u = self.unit("u")?.map(str::to_owned).filter(|unit| !unit.is_empty());
         record.u = record.u.or_else(|| base.unit.clone());
         record.ut = self.number("ut")?;
         record.s = self.with_base("s", base.sum)?;
         self.value(&mut record, base)?;
-        Ok(Some(record))
+        Ok(Some((record, relative)))
     }
 
     fn name(&self, base: &Base) -> Result<String, Refusal> {
@@ -175,11 +179,12 @@ impl<'a> Entry<'a> {
         Err(self.refuse("name", field, message))
     }
 
-    fn time(&self, base: &Base, now: f64) -> Result<f64, Refusal> {
+    fn time(&self, base: &Base, now: f64) -> Result<(f64, Option<f64>), Refusal> {
         let sum = base.time + self.number("t")?.unwrap_or_default();
-        let seconds = if sum < RELATIVE_BELOW { now + sum } else { sum };
+        let relative = (sum < RELATIVE_BELOW).then_some(sum);
+        let seconds = relative.map_or(sum, |offset| now + offset);
         if Timestamp::from_seconds(seconds).is_some() {
-            return Ok(seconds);
+            return Ok((seconds, relative));
         }
         let field = if self.fields.contains_key("t") { "t" } else { "bt" };
         Err(self.refuse(

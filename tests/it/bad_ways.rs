@@ -93,11 +93,11 @@ async fn of_ten_thousand_readings_the_bad_ones_are_kept_with_reason_and_pointer(
     );
     let found = pipeline
         .rows(
-            "select stage, reason, jsonb_array_length(errors), errors -> 0 ->> 'pointer', count(*) \
-             from quarantine group by 1, 2, 3, 4",
+            "select stage, protocol, publisher, reason, jsonb_array_length(errors), errors -> 0 ->> 'pointer', count(*) \
+             from quarantine group by 1, 2, 3, 4, 5, 6",
         )
         .await;
-    let wanted = WAYS.map(|(reason, pointer)| format!("validate|{reason}|1|{pointer}|100"));
+    let wanted = WAYS.map(|(reason, pointer)| format!("validate|http|gateway|{reason}|1|{pointer}|100"));
     assert_eq!(BTreeSet::from_iter(found), BTreeSet::from_iter(wanted));
 }
 

@@ -157,3 +157,34 @@ async fn a_retry_without_a_time_is_one_row() {
     assert_eq!(status["balance"]["stored"], 1, "{status}");
     assert_eq!(status["balance"]["duplicate"], 2, "{status}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_whose_times_count_from_its_receipt_is_stored_once() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let headers = [
+        ("Idempotency-Key", "once"),
+        ("Content-Type", "application/senml+json"),
+    ];
+    let own = br#"[{"n":"temperature","v":21.5,"t":-5},{"n":"temperature","v":22,"t":-2}]"#;
+    let gateways = br#"[{"n":"hall/temperature","v":1,"t":-5},{"n":"attic/temperature","v":2,"t":-5}]"#;
+    for _ in 0..3 {
+        let answer = pipeline
+            .http
+            .post("/things/kitchen/readings", &headers, own)
+            .unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let answer = pipeline.http.post("/readings", &headers, gateways).unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    let status = pipeline.at_rest(SOON).await;
+    let rows = pipeline
+        .rows("select thing, value, extract(epoch from received - time)::float8 from readings order by value")
+        .await;
+    assert_eq!(
+        rows,
+        ["hall|1|5", "attic|2|5", "kitchen|21.5|5", "kitchen|22|2"],
+        "each once, and so long before its receipt as was told"
+    );
+    assert_eq!(status["balance"]["stored"], 3, "{status}");
+    assert_eq!(status["balance"]["duplicate"], 6, "{status}");
+}

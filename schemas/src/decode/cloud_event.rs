@@ -28,7 +28,11 @@ pub(super) fn cloud_event(value: &Value, received: Timestamp) -> Result<Found, R
             )
         })?),
     };
-    let found = event.data(time, received)?;
+    let mut found = event.data(time, received)?;
+    if time.is_some() {
+        // They count from the event's time, which is the same whenever it comes.
+        found.items.iter_mut().for_each(|item| item.relative = None);
+    }
     Ok(Found {
         key: Some(key.to_owned()),
         time: found.time.or(time),

@@ -92,6 +92,7 @@ fn flatten(
             record,
             pointer,
             is_senml: false,
+            relative: None,
         });
     }
     Ok(())

@@ -245,6 +245,7 @@ fn a_cloud_event_gives_id_time_and_data() {
     let wanted = Decoded {
         key: Some("k-1".into()),
         time: Some(Timestamp::parse("2026-01-15T07:41:09Z").unwrap()),
+        is_relative: false,
         subject: Some(THING.into()),
         records: vec![number("temperature", 21.5)],
     };
@@ -427,8 +428,39 @@ fn a_gateways_pack_is_split_at_the_last_slash_or_colon() {
     let event = event(&json!({ "subject": "t9", "data": { "a": 1 } }));
     assert_eq!(
         split(EVENT, &event).unwrap(),
-        [("t9".into(), vec![at(received().as_seconds(), number("a", 1.0))])]
+        [("t9".into(), vec![at(0.0, number("a", 1.0))])]
     );
+    // What counts from the receipt still does: who decodes it again has to know.
+    let told = r#"[{"n":"t1/a","v":1,"t":-5},{"n":"t2/b","v":2},{"n":"t1/c","v":3,"bt":1768462860}]"#;
+    let times: Vec<_> = split(SENML, told)
+        .unwrap()
+        .into_iter()
+        .flat_map(|(_, records)| records)
+        .map(|record| record.t.unwrap())
+        .collect();
+    assert_eq!(times, [1_768_462_860.0, -5.0, 0.0]);
+}
+
+#[test]
+fn a_payload_says_whether_its_times_count_from_the_receipt() {
+    let relative = r#"[{"n":"a","v":1,"t":-5}]"#;
+    let mixed = r#"[{"n":"a","v":1,"bt":1768462860},{"n":"b","v":1,"bt":-5}]"#;
+    let absolute = r#"[{"n":"a","v":1,"bt":1768462860},{"n":"b","v":1,"t":-5}]"#;
+    let cloud_event = |time: Option<&str>| {
+        let pack: Value = serde_json::from_str(relative).unwrap();
+        event(&json!({ "datacontenttype": "application/senml+json", "data": pack, "time": time }))
+    };
+    for (content_type, payload, is_relative) in [
+        (SENML, relative.to_owned(), true),
+        (SENML, mixed.to_owned(), true),
+        (SENML, absolute.to_owned(), false),
+        (EVENT, cloud_event(None), true),
+        (EVENT, cloud_event(Some("2026-01-15T07:41:00Z")), false),
+        (None, r#"{"a":1,"time":1768462860}"#.to_owned(), false),
+    ] {
+        let decoded = decode::decode(content_type, payload.as_bytes(), None, received()).unwrap();
+        assert_eq!(decoded.is_relative, is_relative, "{payload}");
+    }
 }
 
 #[test]
@@ -440,6 +472,7 @@ fn one_bad_record_refuses_a_gateways_whole_pack() {
         (r#"{"/a":1}"#, "name", "/~1a"),
         (r#"[{"n":"t1/a","v":1e400}]"#, "number", "/0/v"),
         (&event(&json!({ "data": { "b": 2 } })), "name", "/data/b"),
+        (r#"{"t1/a":1,"time":5}"#, "time", "/t1~1a"),
     ] {
         assert_eq!(split(None, text), Err(at(reason, pointer)), "{text}");
     }

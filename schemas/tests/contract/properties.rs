@@ -229,6 +229,7 @@ fn any_envelope<D: Document + std::fmt::Debug>(
     (data, names, times, prop::option::of(any_rawseq()), texts).prop_map(
         |(data, (id, thing, site), (time, recordedtime, expirytime), rawseq, texts)| Envelope {
             recordedtime,
+            relativetime: rawseq.is_some() && recordedtime.is_some(),
             rawseq,
             protocol: texts.0,
             publisher: texts.1,

@@ -169,6 +169,7 @@ impl Arrival {
             thing: self.thing.clone(),
             time: self.stored,
             recordedtime: None,
+            relativetime: false,
             rawseq: self.rawseq,
             protocol: None,
             publisher: None,

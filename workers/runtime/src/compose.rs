@@ -105,6 +105,8 @@ impl Writer {
             subject: thing.plain().to_owned(),
             time: draft.time.unwrap_or(cause.time),
             recordedtime: intake.recordedtime.or(cause.recordedtime),
+            // Who gives a time of its own answers for it.
+            relativetime: intake.relativetime || (draft.time.is_none() && cause.relativetime),
             rawseq: intake.rawseq.or(cause.rawseq),
             protocol: intake.protocol.or_else(|| cause.protocol.clone()),
             publisher: intake.publisher.or_else(|| cause.publisher.clone()),

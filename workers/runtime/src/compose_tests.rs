@@ -22,6 +22,7 @@ fn cause() -> Cause {
         thing: Name::new("t1").unwrap(),
         time: Timestamp::parse("2026-01-15T07:41:09.25Z").unwrap(),
         recordedtime: Timestamp::parse("2026-01-15T07:41:10Z").ok(),
+        relativetime: true,
         rawseq: "7-12".parse().ok(),
         protocol: Some("http".into()),
         publisher: Some("gateway".into()),
@@ -101,6 +102,15 @@ fn a_reading_stays_itself_and_what_is_derived_does_not() {
         (body["id"].as_str(), body["subject"].as_str()),
         (Some("rule:t1:2026"), Some("t/2"))
     );
+}
+
+#[test]
+fn that_times_count_from_the_receipt_is_told_on_with_the_time_of_the_cause_alone() {
+    let (_, body) = single(0, Draft::<Observation>::new(Observation::default()));
+    assert_eq!(body["relativetime"], true);
+    let own = Draft::<Derivation>::new(Derivation::default()).at(Timestamp::from_micros(0).unwrap());
+    let (_, body) = single(0, own);
+    assert_eq!(body["relativetime"], Value::Null);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! One delivered message, as a worker sees it.
+use crate::verdict::Intake;
 use bytes::Bytes;
 use std::ops::Deref;
 use telltale_nats::Name;
@@ -33,6 +34,8 @@ pub struct Cause {
     pub time: Timestamp,
     /// The envelope's.
     pub recordedtime: Option<Timestamp>,
+    /// The envelope's.
+    pub relativetime: bool,
     /// The envelope's; for a raw message its own.
     pub rawseq: Option<RawSeq>,
     /// The envelope's.
@@ -59,6 +62,18 @@ pub struct Cause {
     pub redo: bool,
 }
 
+impl Cause {
+    /// With what the worker found out about where it came from.
+    pub(crate) fn taken_in(mut self, intake: Option<Box<Intake>>) -> Self {
+        if let Some(intake) = intake {
+            self.recordedtime = intake.recordedtime.or(self.recordedtime);
+            self.protocol = intake.protocol.or(self.protocol);
+            self.publisher = intake.publisher.or(self.publisher);
+        }
+        self
+    }
+}
+
 impl<I> Delivery<I> {
     /// The thing's name.
     pub fn thing(&self) -> &str {
@@ -81,6 +96,7 @@ impl<I> Delivery<I> {
             subject,
             time,
             recordedtime,
+            relativetime,
             rawseq,
             protocol,
             publisher,
@@ -94,6 +110,7 @@ impl<I> Delivery<I> {
                 thing: Name::new(subject).expect("an envelope's subject is a name"),
                 time,
                 recordedtime,
+                relativetime,
                 rawseq,
                 protocol,
                 publisher,

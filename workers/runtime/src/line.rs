@@ -230,12 +230,14 @@ impl Line {
                 reason,
                 faults,
                 error,
+                intake,
             }))) => {
                 let faults = match (faults.is_empty(), error) {
                     (true, Some(error)) => vec![Fault::at("", format!("{error:#}"))],
                     (_, _) => faults,
                 };
-                self.reject(work.item, work.cause, work.started, &reason, &faults)
+                let cause = work.cause.taken_in(intake);
+                self.reject(work.item, cause, work.started, &reason, &faults)
                     .await;
                 self.outage.succeeded();
             }

@@ -204,6 +204,7 @@ fn base(site: &Name, thing: Name, id: String, rawseq: Option<RawSeq>, time: Time
         thing,
         time,
         recordedtime: None,
+        relativetime: false,
         rawseq,
         protocol: None,
         publisher: None,
@@ -257,6 +258,7 @@ fn tell<O: Outbound>(said: &mut Map<String, Value>, writer: &Writer, cause: &Cau
             reason,
             faults,
             error,
+            ..
         })) => {
             rejected(said, &cause.id, &reason, &faults);
             if let Some(error) = error {

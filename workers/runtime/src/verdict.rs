@@ -33,6 +33,8 @@ pub struct Draft<O> {
 pub struct Intake {
     /// When it was received.
     pub recordedtime: Option<Timestamp>,
+    /// Whether a time of it counts from that, and is another one when the message is sent again.
+    pub relativetime: bool,
     /// Which raw message it is.
     pub rawseq: Option<RawSeq>,
     /// How it came in.
@@ -148,6 +150,7 @@ pub(crate) enum Why {
         reason: Cow<'static, str>,
         faults: Vec<Fault>,
         error: Option<anyhow::Error>,
+        intake: Option<Box<Intake>>,
     },
 }
 
@@ -158,6 +161,7 @@ impl Failure {
             reason: reason.into(),
             faults: Vec::new(),
             error: None,
+            intake: None,
         })
     }
     /// The message is wrong in these places.
@@ -166,7 +170,16 @@ impl Failure {
             reason: reason.into(),
             faults,
             error: None,
+            intake: None,
         })
+    }
+    /// With what `validate` found out, for the entry in the quarantine; changes nothing unless this quarantines.
+    #[must_use]
+    pub fn taken_in(mut self, found: Intake) -> Self {
+        if let Why::Reject { intake, .. } = &mut self.0 {
+            *intake = Some(Box::new(found));
+        }
+        self
     }
     /// What the worker depends on is away.
     pub fn outage(error: impl Into<anyhow::Error>) -> Self {
@@ -178,6 +191,13 @@ impl Failure {
             error: error.into(),
             after: Some(after),
         })
+    }
+    /// What `validate` found out about the message, if this quarantines.
+    pub fn intake(&self) -> Option<&Intake> {
+        match &self.0 {
+            Why::Reject { intake, .. } => intake.as_deref(),
+            Why::Retry { .. } | Why::Outage { .. } => None,
+        }
     }
     /// The reason, if this quarantines.
     pub fn reason(&self) -> Option<&str> {
@@ -212,6 +232,7 @@ impl fmt::Debug for Failure {
                 reason,
                 faults,
                 error: None,
+                ..
             } => write!(f, "reject `{reason}` {faults:?}"),
             Why::Reject {
                 reason,
@@ -246,6 +267,7 @@ impl<T, E: Into<anyhow::Error>> Judge<T> for Result<T, E> {
                 reason: reason.into(),
                 faults: Vec::new(),
                 error: Some(e.into()),
+                intake: None,
             })
         })
     }

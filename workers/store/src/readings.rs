@@ -104,7 +104,7 @@ pub(crate) async fn write(
     Ok(done)
 }
 
-/// Positions of messages that carry the time of their receipt, and whose id came before with another.
+/// Positions of messages whose time counts from their receipt, and whose id came before with another.
 async fn seen_before(
     transaction: &Transaction<'_>,
     statements: &Statements,
@@ -113,7 +113,7 @@ async fn seen_before(
     let (mut ids, mut times, mut positions) = (Vec::new(), Vec::new(), Vec::new());
     for (position, message) in group.iter().enumerate() {
         let cause = &message.delivery.cause;
-        if message.rows > 0 && cause.recordedtime == Some(cause.time) {
+        if message.rows > 0 && (cause.relativetime || cause.recordedtime == Some(cause.time)) {
             ids.push(cause.id.as_str());
             times.push(Stamp(cause.time));
             positions.push(i32::try_from(position).expect("a batch is small"));

@@ -63,6 +63,15 @@ impl Worker for Validate {
 
     async fn handle(&self, raw: Delivery<Raw>) -> Verdict<Reading> {
         let origin = Origin::of(&raw, self.key.as_ref());
+        let draft = self.judge(&raw, &origin).await;
+        // Kept with what is refused as with what is not.
+        let draft = draft.map_err(|failure| failure.taken_in(origin.intake()))?;
+        Ok(Emit::draft(draft))
+    }
+}
+
+impl Validate {
+    async fn judge(&self, raw: &Delivery<Raw>, origin: &Origin) -> Result<Draft<Reading>, Failure> {
         let content_type = raw.header(telltale_nats::header::CONTENT_TYPE);
         if raw.payload.len() > PAYLOAD_MAX {
             let message = format!("{} bytes are more than {PAYLOAD_MAX}", raw.payload.len());
@@ -70,25 +79,24 @@ impl Worker for Validate {
         }
         let decoded = decode::decode(content_type, &raw.payload, Some(raw.thing()), origin.received);
         let mut decoded = decoded.map_err(reject)?;
-        let id = origin.id(&raw, decoded.key.take()).map_err(reject)?;
+        let id = origin.id(raw, decoded.key.take()).map_err(reject)?;
         let entry = self.things.entry(raw.thing()).await?;
         let unregistered = Policy::default();
         let policy = entry.as_ref().map_or(&unregistered, |(_, entry)| &entry.policy);
-        let made = reading::make(decoded, policy, &origin).map_err(|wrong| {
+        let is_relative = decoded.is_relative;
+        let made = reading::make(decoded, policy, origin).map_err(|wrong| {
             reject(Refusal {
                 reason: wrong.reason,
-                faults: wrong.faults(|index, part| place::of(&raw, &origin, index, part)),
+                faults: wrong.faults(|index, part| place::of(raw, origin, index, part)),
             })
         })?;
         let intake = Intake {
-            recordedtime: Some(origin.received),
+            // Where they are the same, that tells it already.
+            relativetime: is_relative && made.time != origin.received,
             rawseq: raw.cause.rawseq,
-            protocol: Some(origin.protocol),
-            publisher: origin.publisher,
+            ..origin.intake()
         };
-        Ok(Emit::draft(
-            Draft::new(made.reading).keyed(id).at(made.time).taken_in(intake),
-        ))
+        Ok(Draft::new(made.reading).keyed(id).at(made.time).taken_in(intake))
     }
 }
 

@@ -4,7 +4,7 @@ use telltale_nats::{
     header,
     seal::{self, Key},
 };
-use telltale_runtime::{Delivery, delivery::Raw};
+use telltale_runtime::{Delivery, delivery::Raw, verdict::Intake};
 use telltale_schemas::{Refusal, Timestamp, id};
 
 /// Publisher and protocol of what came over NATS directly, or claims more than it can prove.
@@ -48,6 +48,16 @@ impl Origin {
             publisher: Some(NATS.to_owned()),
             protocol: NATS.to_owned(),
             backfill: false,
+        }
+    }
+
+    /// What is kept of it, with a row or with an entry in the quarantine.
+    pub(crate) fn intake(&self) -> Intake {
+        Intake {
+            recordedtime: Some(self.received),
+            protocol: Some(self.protocol.clone()),
+            publisher: self.publisher.clone(),
+            ..Intake::default()
         }
     }
 

@@ -98,6 +98,7 @@ async fn what_is_not_sealed_is_known_by_what_the_broker_says() {
             draft.intake,
             Some(Intake {
                 recordedtime: Some(at(STORED)),
+                relativetime: false,
                 rawseq: Some(RawSeq { epoch: 7, seq: 41 }),
                 protocol: Some("nats".into()),
                 publisher: Some("nats".into()),
@@ -124,6 +125,31 @@ async fn what_the_bridge_sealed_is_believed() {
         (Some("mqtt"), Some("gateway"))
     );
     assert_eq!(intake.rawseq, Some(RawSeq { epoch: 7, seq: 41 }));
+}
+
+#[tokio::test]
+async fn what_is_refused_keeps_who_brought_it_and_when() {
+    let headers = [
+        (header::ID, "t:k1"),
+        (header::PUBLISHER, "gateway"),
+        (header::RECEIVED, "2026-01-15T11:59:59.5Z"),
+        (header::PROTOCOL, "mqtt"),
+    ];
+    for payload in ["{", r#"{"temperature": 1, "time": "2020-01-01T00:00:00Z"}"#] {
+        let failure = worker().handle(sealed(&headers, payload)).await.unwrap_err();
+        let intake = failure.intake().unwrap();
+        assert_eq!(intake.recordedtime, Some(at("2026-01-15T11:59:59.5Z")));
+        assert_eq!(
+            (intake.protocol.as_deref(), intake.publisher.as_deref()),
+            (Some("mqtt"), Some("gateway"))
+        );
+        let failure = worker()
+            .handle(delivery("t", &headers, payload))
+            .await
+            .unwrap_err();
+        let intake = failure.intake().unwrap();
+        assert_eq!(intake.publisher.as_deref(), Some("nats"), "no seal, no belief");
+    }
 }
 
 #[tokio::test]

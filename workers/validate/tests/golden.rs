@@ -57,6 +57,7 @@ fn written(cause: &Cause, verdict: Result<Emit<Reading>, Failure>) -> Value {
         draft.message,
     );
     envelope.recordedtime = intake.recordedtime;
+    envelope.relativetime = intake.relativetime;
     envelope.rawseq = intake.rawseq;
     envelope.protocol = intake.protocol;
     envelope.publisher = intake.publisher;
