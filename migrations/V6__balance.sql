@@ -91,3 +91,4 @@ grant execute on function telltale.first_seen(text) to telltale_reader;
 -- pages do, where a real index would cost an entry for each message.
 create index readings_raw on store.readings using brin (seq);
 create index events_cause on store.events (causation_id);
+create index outcomes_cause on store.outcomes (causation_id);

@@ -98,6 +98,12 @@ impl Lane {
         format!("{}.{}.>", self.word(), site.token())
     }
 
+    /// All subjects of the lane about one thing, wherever it is: `annotated.*.road-weather-17`.
+    pub fn filter_thing(self, thing: &Name) -> String {
+        let name = if self.has_name() { ".*" } else { "" };
+        format!("{}.*.{}{name}", self.word(), thing.token())
+    }
+
     /// All subjects of the lane at one site with that last token: `event.a8-km42.*.over_limit`.
     pub fn filter_named(self, site: &Name, name: &Name) -> String {
         format!("{}.{}.*.{}", self.word(), site.token(), name.token())

@@ -26,6 +26,7 @@ pub mod sql;
 pub mod status;
 pub mod tap;
 pub mod thing;
+pub mod trace;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ pub enum Command {
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
     Tap(tap::Tap),
+    Trace(trace::Trace),
     Send(send::Send),
     Simulate(simulate::Simulate),
     Replay(replay::Replay),
@@ -66,6 +68,7 @@ impl Command {
             Self::Thing(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
             Self::Tap(command) => command.run().await,
+            Self::Trace(command) => command.run().await,
             Self::Send(command) => command.run().await,
             Self::Simulate(command) => command.run().await,
             Self::Replay(command) => command.run().await,

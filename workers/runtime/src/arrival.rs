@@ -1,5 +1,5 @@
 //! What a delivered message says of itself before its body is understood.
-use crate::{Cause, consume::Item, delivery::Raw};
+use crate::{Cause, compose, consume::Item, delivery::Raw};
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 use std::time::Duration;
@@ -158,6 +158,22 @@ impl Arrival {
             Road::Again => self.attempt,
         };
         tried > attempts_max
+    }
+
+    /// The stages that it has passed. On `raw` it begins with who brought it: nobody before us wrote hops, and what a
+    /// publisher may have written there is not believed. On a road of the worker's own its hops go along.
+    pub(crate) fn hops(&self, headers: Option<&HeaderMap>) -> String {
+        let given = header(headers, header::HOPS).unwrap_or_default();
+        if self.lane != Ok(Lane::Raw) || (self.road.is_own() && !given.is_empty()) {
+            return given.to_owned();
+        }
+        let received = header(headers, header::RECEIVED)
+            .filter(|_| header(headers, header::SEAL).is_some())
+            .and_then(|text| Timestamp::parse(text).ok());
+        match received {
+            Some(received) => compose::hop("bridge", 1, received, self.stored),
+            None => compose::hop("nats", 1, self.stored, self.stored),
+        }
     }
 
     /// What a delivery's cause is before its envelope is read.

@@ -69,9 +69,7 @@ impl Line {
             self.metrics.redeliveries.inc();
         }
         let payload = pulled.message.payload.clone();
-        let hops = arrival::header(pulled.message.headers.as_ref(), telltale_nats::header::HOPS)
-            .unwrap_or_default()
-            .to_owned();
+        let hops = arrival.hops(pulled.message.headers.as_ref());
         let parts = match (&arrival.lane, arrival.pack) {
             (Ok(_), true) => {
                 pack::unpack(&payload, &hops).map_err(|error| ("undecodable", error.to_string()))
@@ -131,7 +129,10 @@ impl Line {
             let Some(message) = self.desk.message(item.ticket) else {
                 continue;
             };
-            let outgoing = redo::outgoing(&self.rules.worker, &item, &cause, message, redo::Why::Suspect);
+            // The hop of a try that came to no end: it is to be seen that it was delivered so often.
+            let hops = self.hops(&cause, Timestamp::now());
+            let why = redo::Why::Suspect;
+            let outgoing = redo::outgoing(&self.rules.worker, &item, &cause, message, why, hops);
             self.metrics.processed(Outcome::Redone);
             let follow = Follow {
                 singles: vec![(outgoing, None)],
@@ -307,7 +308,8 @@ impl Line {
         }
         let retry_at = Timestamp::now().plus_micros(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
         let why = redo::Why::Failed(attempt, retry_at);
-        let outgoing = redo::outgoing(&self.rules.worker, &work.item, &work.cause, message, why);
+        let hops = self.hops(&work.cause, work.started);
+        let outgoing = redo::outgoing(&self.rules.worker, &work.item, &work.cause, message, why, hops);
         let follow = Follow {
             singles: vec![(outgoing, None)],
             ..Follow::default()

@@ -13,25 +13,26 @@ pub(crate) enum Why {
     Failed(u32, Timestamp),
 }
 
-/// The message that carries `item`, which came as `message`, to `worker` once more.
+/// The message that carries `item`, which came as `message`, to `worker` once more; `hops` has the failed try too.
 pub(crate) fn outgoing(
     worker: &Name,
     item: &Item,
     cause: &Cause,
     message: &jetstream::Message,
     why: Why,
+    hops: String,
 ) -> Outgoing {
     let arrival = &item.arrival;
     let headers = message.headers.as_ref();
     let mut kept: Vec<(&'static str, String)> = header::KEPT_ON_REDO
         .into_iter()
-        .filter(|name| !arrival.pack || (*name != header::CONTENT_TYPE && *name != header::HOPS))
+        .filter(|name| *name != header::HOPS && !(arrival.pack && *name == header::CONTENT_TYPE))
         .filter_map(|name| Some((name, arrival::header(headers, name)?.to_owned())))
         .collect();
     if arrival.pack {
         kept.push((header::CONTENT_TYPE, header::CLOUDEVENT.to_owned()));
-        kept.push((header::HOPS, item.hops.clone()));
     }
+    kept.push((header::HOPS, hops));
     kept.push((
         header::ORIGINAL_SUBJECT,
         quarantine::original(arrival, &cause.thing),

@@ -115,11 +115,7 @@ pub(super) fn judge(site: &str, first: &Look, second: &Look, lag_max: Duration) 
             ),
         });
     }
-    for (name, stream) in &second.streams {
-        if let Some(full) = stream.full.filter(|full| *full > FULL) {
-            problems.push(format!("{name} is {:.0} % full: soon it refuses", full * 100.0));
-        }
-    }
+    problems.extend(nearly_full(second));
     let (balance, other_balances) = balances(site, second);
     match &second.database {
         Err(error) => problems.push(error.clone()),
@@ -164,6 +160,13 @@ fn ill(process: &crate::control::Process) -> String {
         .map(|last| format!(": {last}"))
         .unwrap_or_default();
     format!("{} is {:?}{how}", process.name, process.phase).to_lowercase()
+}
+
+fn nearly_full(look: &Look) -> impl Iterator<Item = String> {
+    look.streams.iter().filter_map(|(name, stream)| {
+        let full = stream.full.filter(|full| *full > FULL)?;
+        Some(format!("{name} is {:.0} % full: soon it refuses", full * 100.0))
+    })
 }
 
 fn holes(look: &Look) -> BTreeMap<String, String> {
