@@ -22,4 +22,5 @@ mod quarantine;
 mod roads;
 mod standing;
 mod storage;
+mod trace;
 mod versions;

@@ -8,7 +8,7 @@ use telltale_nats::{
         HeaderMap,
         jetstream::{
             self,
-            consumer::{DeliverPolicy, pull::OrderedConfig},
+            consumer::{Consumer, DeliverPolicy, pull::OrderedConfig},
             message::StreamMessage,
             stream::Stream,
         },
@@ -120,11 +120,26 @@ pub async fn scan(
         .create_consumer(config)
         .await
         .context("read from the stream")?;
-    if consumer.cached_info().num_pending == 0 {
-        return Ok(());
+    let name = consumer.cached_info().name.clone();
+    let done = if consumer.cached_info().num_pending == 0 {
+        Ok(())
+    } else {
+        read(consumer, from.limit, &mut each).await
+    };
+    // It would go by itself, but not before others have waited for it.
+    if let Err(error) = stream.delete_consumer(&name).await {
+        tracing::debug!(%error, "a reader of a stream is left behind");
     }
+    done
+}
+
+async fn read(
+    consumer: Consumer<OrderedConfig>,
+    limit: u64,
+    each: &mut impl FnMut(&StreamMessage) -> bool,
+) -> anyhow::Result<()> {
     let mut messages = consumer.messages().await.context("read from the stream")?;
-    let mut left = from.limit;
+    let mut left = limit;
     while left > 0 {
         let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await else {
             return Ok(());

@@ -128,6 +128,7 @@ pub async fn trace(at: &Sources<'_>, asked: &str) -> anyhow::Result<Trace> {
         came: came(&id).or_else(|| entries.iter().filter_map(|entry| entry.received).min()),
         things: things(&id),
         id: id.clone(),
+        has_end: false,
     };
     let mut rows = rows(at, &id, &wanted).await?;
     if let Some(row) = rows.first().filter(|_| raw.is_some() && entries.is_empty()) {
@@ -148,6 +149,7 @@ pub async fn trace(at: &Sources<'_>, asked: &str) -> anyhow::Result<Trace> {
         .chain(wanted.came)
         .min();
     wanted.id.clone_from(&id);
+    wanted.has_end = !rows.is_empty() || !entries.is_empty();
     let pieces = streams::pieces(at.js, &wanted).await?;
     // Of a place in RAW that is no row the streams may still know the id, and so the row that was there before.
     let told = pieces

@@ -22,6 +22,8 @@ pub(super) struct Wanted {
     pub(super) raws: BTreeSet<RawSeq>,
     pub(super) things: Vec<Name>,
     pub(super) came: Option<Timestamp>,
+    /// SQL has a row or an entry of it: then its other end is not looked for.
+    pub(super) has_end: bool,
 }
 
 impl Wanted {
@@ -60,14 +62,13 @@ pub(super) struct Piece {
 pub(super) async fn pieces(js: &jetstream::Context, wanted: &Wanted) -> anyhow::Result<Vec<Piece>> {
     let mut pieces = raw(js, wanted).await?;
     pieces.extend(redo(js, wanted).await?);
-    for (lane, stage) in [
-        (Lane::Annotated, "store"),
-        (Lane::Quarantine, "store"),
-        (Lane::Event, "store"),
-    ] {
-        pieces.extend(of_thing(js, wanted, lane, stage).await?);
+    // A device may have sent it twice, whatever became of the first.
+    pieces.extend(of_thing(js, wanted, Lane::Annotated, "store").await?);
+    if !wanted.has_end {
+        pieces.extend(of_thing(js, wanted, Lane::Quarantine, "store").await?);
+        pieces.extend(of_thing(js, wanted, Lane::Event, "store").await?);
     }
-    if pieces.is_empty() {
+    if pieces.is_empty() && !wanted.has_end {
         pieces.extend(valid(js, wanted).await?);
     }
     Ok(pieces)
