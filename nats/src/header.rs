@@ -12,7 +12,8 @@ pub const PROTOCOL: &str = "Telltale-Protocol";
 pub const BACKFILL: &str = "Telltale-Backfill";
 /// On `raw`: HMAC-SHA256 over the headers above, the subject and the payload, lower-case hex.
 pub const SEAL: &str = "Telltale-Seal";
-/// From `valid` on: one `<stage>;<attempt>;<start us>;<end us>` for each stage, comma-separated, appended by the runtime.
+/// From `valid` on, and on `redo`: one `<stage>;<attempt>;<start us>;<end us>` for each stage and each failed try,
+/// comma-separated, appended by the runtime. The first is `bridge`, or `nats` where it was published directly.
 pub const HOPS: &str = "Telltale-Hops";
 /// On `redo`: the subject that the message had.
 pub const ORIGINAL_SUBJECT: &str = "Telltale-Original-Subject";

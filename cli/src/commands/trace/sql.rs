@@ -44,11 +44,12 @@ pub(super) struct Entry {
 const COLUMNS: &str =
     "message_id, site, thing, kind, name, time, received, protocol, publisher, epoch, seq, hops";
 const ENTRIES: &str = "
-    select id, message_id, site, thing, stage, reason, attempts, state, errors, time, received, protocol, publisher,
-        epoch, seq, hops
-    from quarantine
-    where id = $1 or message_id = $1 or (epoch = $2 and seq = $3)
-    order by received, id limit 50";
+    select q.id, q.message_id, q.site, q.thing, q.stage, q.reason, q.attempts, q.state, q.errors, q.time, q.received,
+        q.protocol, q.publisher, q.epoch, q.seq, h.hops
+    from quarantine as q
+    left join hops as h on h.kind = 'quarantine' and h.message_id = q.id
+    where q.id = $1 or q.message_id = $1 or (q.epoch = $2 and q.seq = $3)
+    order by q.received, q.id limit 50";
 /// Later than it came in a reading cannot have been measured, but for clocks that are wrong.
 const AHEAD: Duration = Duration::from_hours(24);
 /// Backwards from when it came in, so far and further: most are measured as they come.
@@ -208,7 +209,7 @@ pub(super) async fn unkept_reason(sql: &Client, id: &str) -> anyhow::Result<Opti
 /// What became of a place in RAW, by the ledger: the best of it.
 pub(super) async fn fate(sql: &Client, site: &str, raw: RawSeq) -> anyhow::Result<Option<String>> {
     const FATE: &str = "
-        select fate from ledger where site = $1 and epoch = $2 and block = $3 / 65536 and seqs @> $3
+        select fate from ledger where site = $1 and epoch = $2 and block = $3::bigint / 65536 and seqs @> $3::bigint
         order by array_position(array['stored', 'duplicate', 'quarantined', 'unkept', 'removed'], fate) limit 1";
     let Some((epoch, seq)) = signed(raw) else {
         return Ok(None);
