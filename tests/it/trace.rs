@@ -63,8 +63,9 @@ struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // What is left behind is small, and no reason to fail.
-        let _ = std::fs::remove_dir_all(&self.faults);
+        if let Err(error) = std::fs::remove_dir_all(&self.faults) {
+            eprintln!("{} stays: {error}", self.faults.display());
+        }
     }
 }
 
@@ -232,81 +233,102 @@ fn is_refused(act: &Act, reason: &str) {
     is_in_order(act);
 }
 
+/// What was sent, by what is to become of it.
+struct Sent {
+    http: Vec<Load>,
+    mqtt: Vec<Load>,
+    nats: Vec<Load>,
+    twice: Vec<Load>,
+    json: Vec<Load>,
+    empty: Vec<Load>,
+    replayed: Vec<Load>,
+    retried: Vec<Load>,
+    capped: Vec<Load>,
+}
+
+impl Sent {
+    fn new() -> Self {
+        let mut capped = group("capped", CAPPED, |n| format!("no JSON {n}"));
+        for load in &mut capped {
+            "capped".clone_into(&mut load.thing);
+        }
+        Self {
+            http: readings("http", HTTP),
+            mqtt: readings("mqtt", MQTT),
+            nats: readings("nats", NATS),
+            twice: readings("twice", TWICE),
+            json: group("json", REFUSED / 2, |n| format!("no JSON {n}")),
+            empty: group("empty", REFUSED / 2, |_| "{}".to_owned()),
+            replayed: readings("replayed", REPLAYED),
+            retried: readings("retried", RETRIED),
+            capped,
+        }
+    }
+
+    /// All of it, and all of it has an end.
+    async fn through(&self, world: &mut World) {
+        world.type_of("replayed", "string").await;
+        let all = [
+            &self.http,
+            &self.twice,
+            &self.twice,
+            &self.json,
+            &self.empty,
+            &self.replayed,
+            &self.capped,
+        ];
+        for loads in all {
+            world.http(loads).await;
+        }
+        world.mqtt(&self.mqtt).await;
+        world.nats(&self.nats).await;
+        let mut rows = HTTP + MQTT + NATS + TWICE;
+        world.rows(rows).await;
+        let unkept = "select count(*) from events where name = 'quarantine_overflow'";
+        let over = i64::try_from(CAPPED - KEPT).unwrap();
+        world.pipeline.until(unkept, over, SOON).await;
+
+        world.type_of("replayed", "number").await;
+        let replay = ["quarantine", "replay", "--reason", "type", "--yes"];
+        let output = world.pipeline.telltale(&replay).await;
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        rows += REPLAYED;
+        world.rows(rows).await;
+
+        // The worker kills itself there, once.
+        std::fs::write(world.faults.join("validate.before_publish.armed"), "").unwrap();
+        world.http(&self.retried).await;
+        world.rows(rows + RETRIED).await;
+        assert!(world.faults.join("validate.before_publish.fired").exists());
+        world.pipeline.at_rest(SOON).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_events_of_every_fate_are_each_told_as_they_were() {
     let mut world = World::start().await;
-    world.type_of("replayed", "string").await;
-    let (http, mqtt, nats) = (
-        readings("http", HTTP),
-        readings("mqtt", MQTT),
-        readings("nats", NATS),
-    );
-    let twice = readings("twice", TWICE);
-    let json = group("json", REFUSED / 2, |n| format!("no JSON {n}"));
-    let empty = group("empty", REFUSED / 2, |_| "{}".to_owned());
-    let replayed = readings("replayed", REPLAYED);
-    let mut capped = group("capped", CAPPED, |n| format!("no JSON {n}"));
-    for load in &mut capped {
-        "capped".clone_into(&mut load.thing);
+    let sent = Sent::new();
+    sent.through(&mut world).await;
+    for (loads, by, protocol) in [
+        (&sent.http, "bridge", "http"),
+        (&sent.mqtt, "bridge", "mqtt"),
+        (&sent.nats, "nats", "nats"),
+    ] {
+        let is = |id: &str, told: &Told| is_stored(only(told), id, by, protocol);
+        world.told(&ids(loads), is).await;
     }
-    for loads in [&http, &twice, &twice, &json, &empty, &replayed, &capped] {
-        world.http(loads).await;
+    world.told(&ids(&sent.twice), is_twice).await;
+    for (loads, reason) in [(&sent.json, "json"), (&sent.empty, "records")] {
+        let is = |_: &str, told: &Told| is_refused(only(told), reason);
+        world.told(&ids(loads), is).await;
     }
-    world.mqtt(&mqtt).await;
-    world.nats(&nats).await;
-    world.rows(HTTP + MQTT + NATS + TWICE).await;
-    world
-        .pipeline
-        .until(
-            "select count(*) from events where name = 'quarantine_overflow'",
-            20,
-            SOON,
-        )
-        .await;
-
-    world.type_of("replayed", "number").await;
-    let replay = ["quarantine", "replay", "--reason", "type", "--yes"];
-    let output = world.pipeline.telltale(&replay).await;
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    world.rows(HTTP + MQTT + NATS + TWICE + REPLAYED).await;
-
-    let retried = readings("retried", RETRIED);
-    // The worker kills itself there, once.
-    std::fs::write(world.faults.join("validate.before_publish.armed"), "").unwrap();
-    world.http(&retried).await;
-    world.rows(HTTP + MQTT + NATS + TWICE + REPLAYED + RETRIED).await;
-    world.pipeline.at_rest(SOON).await;
-
-    world
-        .told(&ids(&http), |id, told| {
-            is_stored(only(told), id, "bridge", "http")
-        })
-        .await;
-    world
-        .told(&ids(&mqtt), |id, told| {
-            is_stored(only(told), id, "bridge", "mqtt")
-        })
-        .await;
-    world
-        .told(&ids(&nats), |id, told| is_stored(only(told), id, "nats", "nats"))
-        .await;
-    world.told(&ids(&twice), is_twice).await;
-    world
-        .told(&ids(&json), |_, told| is_refused(only(told), "json"))
-        .await;
-    world
-        .told(&ids(&empty), |_, told| is_refused(only(told), "records"))
-        .await;
-    world.told(&ids(&replayed), is_replayed).await;
-    let told = world
-        .told(&ids(&retried), |id, told| {
-            is_stored(only(told), id, "bridge", "http")
-        })
-        .await;
+    world.told(&ids(&sent.replayed), is_replayed).await;
+    let is = |id: &str, told: &Told| is_stored(only(told), id, "bridge", "http");
+    let told = world.told(&ids(&sent.retried), is).await;
     let again = told
         .iter()
         .filter(|told| only(told).hops.iter().any(|hop| hop.attempt > 1));
@@ -314,20 +336,31 @@ async fn a_thousand_events_of_every_fate_are_each_told_as_they_were() {
         again.count() > 0,
         "what the killed worker had in hand was tried again, and that is told"
     );
-    let told = world.told(&ids(&capped), |_, _| {}).await;
-    let (kept, unkept): (Vec<&Told>, Vec<&Told>) =
-        told.iter().partition(|told| only(told).verdict == "quarantined");
+    let told = world.told(&ids(&sent.capped), |_, _| {}).await;
+    let is_kept = |told: &&Told| only(told).verdict == "quarantined";
+    let (kept, unkept): (Vec<&Told>, Vec<&Told>) = told.iter().partition(is_kept);
     assert_eq!((kept.len(), unkept.len()), (KEPT, CAPPED - KEPT));
-    for told in unkept {
-        assert_eq!(
-            stages(only(told)),
-            [("bridge", "accepted"), ("validate", "refused"), ("store", "told")]
-        );
-        assert_eq!(only(told).entry.as_ref().unwrap().reason, "json");
-        assert_eq!(told.caused[0].name.as_deref(), Some("quarantine_overflow"));
-    }
-    others(&world, &ids(&http)[0], &ids(&replayed)[0], &ids(&twice)[0]).await;
+    unkept.into_iter().for_each(is_unkept);
+    others(
+        &world,
+        &ids(&sent.http)[0],
+        &ids(&sent.replayed)[0],
+        &ids(&sent.twice)[0],
+    )
+    .await;
     waiting(&world).await;
+}
+
+fn is_unkept(told: &Told) {
+    let act = only(told);
+    let way = [("bridge", "accepted"), ("validate", "refused"), ("store", "told")];
+    assert_eq!(
+        (act.verdict.as_str(), stages(act)),
+        ("unkept", way.to_vec()),
+        "{act:?}"
+    );
+    assert_eq!(act.entry.as_ref().unwrap().reason, "json");
+    assert_eq!(told.caused[0].name.as_deref(), Some("quarantine_overflow"));
 }
 
 fn only(told: &Told) -> &Act {

@@ -115,55 +115,9 @@ pub struct Sources<'a> {
 /// Tells what became of a message: by its id, by that of an entry in quarantine, or by its place in RAW.
 pub async fn trace(at: &Sources<'_>, asked: &str) -> anyhow::Result<Trace> {
     let raw: Option<RawSeq> = asked.parse().ok();
-    let entries = sql::entries(at.sql, asked, raw).await?;
-    let mut id = entries
-        .first()
-        .map_or(asked, |entry| &entry.message_id)
-        .to_owned();
-    let mut wanted = Wanted {
-        raws: raw
-            .into_iter()
-            .chain(entries.iter().filter_map(|entry| entry.rawseq))
-            .collect(),
-        came: came(&id).or_else(|| entries.iter().filter_map(|entry| entry.received).min()),
-        things: things(&id),
-        id: id.clone(),
-        has_end: false,
-    };
-    let mut rows = rows(at, &id, &wanted).await?;
-    if let Some(row) = rows.first().filter(|_| raw.is_some() && entries.is_empty()) {
-        id.clone_from(&row.id);
-    }
-    wanted.things.extend(
-        entries
-            .iter()
-            .map(|entry| entry.thing.as_str())
-            .chain(rows.iter().map(|row| row.thing.as_str()))
-            .filter_map(|thing| Name::new(thing).ok()),
-    );
-    wanted.things.sort();
-    wanted.things.dedup();
-    wanted.came = rows
-        .iter()
-        .filter_map(|row| row.received)
-        .chain(wanted.came)
-        .min();
-    wanted.id.clone_from(&id);
-    wanted.has_end = !rows.is_empty() || !entries.is_empty();
-    let pieces = streams::pieces(at.js, &wanted).await?;
-    // Of a place in RAW that is no row the streams may still know the id, and so the row that was there before.
-    let told = pieces
-        .iter()
-        .find_map(|piece| piece.found.text("id"))
-        .filter(|_| raw.is_some() && rows.is_empty());
-    if let Some(told) = told {
-        told.clone_into(&mut id);
-        wanted.things = things(&id);
-        wanted.came = pieces.iter().map(|piece| piece.found.stored).min();
-        rows = self::rows(at, &id, &wanted).await?;
-    }
-    let (own, caused) = sql::effects(at.sql, &id).await?;
-    rows.extend(own);
+    let mut known = Known::of(at, asked, raw).await?;
+    let (own, caused) = sql::effects(at.sql, &known.id).await?;
+    known.rows.extend(own);
     let mut acts = Vec::new();
     for event in caused
         .iter()
@@ -171,10 +125,10 @@ pub async fn trace(at: &Sources<'_>, asked: &str) -> anyhow::Result<Trace> {
     {
         acts.push(unkept(event, sql::unkept_reason(at.sql, &event.id).await?));
     }
-    acts.extend(entries.iter().map(refused));
-    acts.extend(rows.iter().map(|row| stored(row)));
-    for piece in &pieces {
-        let more = of_piece(at, &id, &acts, &rows, piece).await?;
+    acts.extend(known.entries.iter().map(refused));
+    acts.extend(known.rows.iter().map(stored));
+    for piece in &known.pieces {
+        let more = of_piece(at, &known.id, &acts, &known.rows, piece).await?;
         acts.extend(more);
     }
     if let (Some(raw), true) = (raw, acts.is_empty()) {
@@ -182,9 +136,8 @@ pub async fn trace(at: &Sources<'_>, asked: &str) -> anyhow::Result<Trace> {
         acts.extend(fate.map(|verdict| Act::bare(&verdict, asked, Some(raw))));
     }
     acts.sort_by_key(|act| {
-        act.hops
-            .first()
-            .map(|hop| (hop.start, act.hops.last().map(|last| last.end)))
+        let (first, last) = (act.hops.first(), act.hops.last());
+        (first.map(|hop| hop.start), last.map(|hop| hop.end))
     });
     let caused = caused.iter().map(|row| Effect {
         id: row.id.clone(),
@@ -198,6 +151,65 @@ pub async fn trace(at: &Sources<'_>, asked: &str) -> anyhow::Result<Trace> {
         acts,
         caused: caused.collect(),
     })
+}
+
+/// All that was found, and the id under which it was.
+struct Known {
+    id: String,
+    entries: Vec<Entry>,
+    rows: Vec<Row>,
+    pieces: Vec<Piece>,
+}
+
+impl Known {
+    async fn of(at: &Sources<'_>, asked: &str, raw: Option<RawSeq>) -> anyhow::Result<Self> {
+        let entries = sql::entries(at.sql, asked, raw).await?;
+        let mut id = entries
+            .first()
+            .map_or(asked, |entry| &entry.message_id)
+            .to_owned();
+        let refused_at = entries.iter().filter_map(|entry| entry.received).min();
+        let refused_from = entries.iter().filter_map(|entry| entry.rawseq);
+        let mut wanted = Wanted {
+            raws: raw.into_iter().chain(refused_from).collect(),
+            came: came(&id).or(refused_at),
+            things: things(&id),
+            ..Wanted::default()
+        };
+        let mut rows = rows(at, &id, &wanted).await?;
+        if let Some(row) = rows.first().filter(|_| raw.is_some() && entries.is_empty()) {
+            id.clone_from(&row.id);
+        }
+        let told = entries.iter().map(|entry| entry.thing.as_str());
+        let told = told.chain(rows.iter().map(|row| row.thing.as_str()));
+        wanted
+            .things
+            .extend(told.filter_map(|thing| Name::new(thing).ok()));
+        wanted.things.sort();
+        wanted.things.dedup();
+        wanted.came = rows
+            .iter()
+            .filter_map(|row| row.received)
+            .chain(wanted.came)
+            .min();
+        wanted.id.clone_from(&id);
+        wanted.has_end = !rows.is_empty() || !entries.is_empty();
+        let pieces = streams::pieces(at.js, &wanted).await?;
+        // Of a place in RAW that is no row the streams may still know the id, and so the row that was there before.
+        let told = pieces.iter().find_map(|piece| piece.found.text("id"));
+        if let Some(told) = told.filter(|_| raw.is_some() && rows.is_empty()) {
+            told.clone_into(&mut id);
+            wanted.things = things(&id);
+            wanted.came = pieces.iter().map(|piece| piece.found.stored).min();
+            rows = self::rows(at, &id, &wanted).await?;
+        }
+        Ok(Self {
+            id,
+            entries,
+            rows,
+            pieces,
+        })
+    }
 }
 
 async fn rows(at: &Sources<'_>, id: &str, wanted: &Wanted) -> anyhow::Result<Vec<Row>> {
@@ -220,8 +232,8 @@ async fn rows(at: &Sources<'_>, id: &str, wanted: &Wanted) -> anyhow::Result<Vec
 
 /// The things that an id may be of: `<thing>:<key>`, and both may have colons.
 fn things(id: &str) -> Vec<Name> {
-    let ends = id.match_indices(':').map(|(end, _)| &id[..end]);
-    let names: BTreeSet<Name> = ends.filter_map(|thing| Name::new(thing).ok()).collect();
+    let starts = id.match_indices(':').filter_map(|(end, _)| id.get(..end));
+    let names: BTreeSet<Name> = starts.filter_map(|thing| Name::new(thing).ok()).collect();
     names.into_iter().take(8).collect()
 }
 
