@@ -251,7 +251,7 @@ async fn the_ledger_holds_what_became_of_raw_and_nothing_else() {
     );
     assert_eq!(
         db.text(&balance).await,
-        "stored 2 {[1,2),[70000,70001)}, duplicate 0 {}, quarantined 1 {[3,4)}, unkept 1 {[6,7)}"
+        "stored 2 {[1,2),[70000,70001)}, duplicate 0 {}, quarantined 1 {[3,4)}, unkept 1 {[6,7)}, removed 0 {}"
     );
     assert_eq!(
         db.text("select string_agg(epoch::text, ',') from store.epochs")
