@@ -36,12 +36,20 @@ fn send(pipeline: &Pipeline, thing: &str, count: usize) {
     }
 }
 
-/// Waits until that many messages stand in a stream.
-async fn holds(js: &jetstream::Context, stream: &str, least: u64) -> u64 {
+async fn last(js: &jetstream::Context, stream: &str) -> u64 {
+    js.get_stream(stream)
+        .await
+        .unwrap()
+        .cached_info()
+        .state
+        .last_sequence
+}
+
+/// Waits until something comes to a stream after that sequence.
+async fn comes(js: &jetstream::Context, stream: &str, after: u64) -> u64 {
     eventually_async(stream, SOON, || async {
-        let found = js.get_stream(stream).await.unwrap();
-        let state = &found.cached_info().state;
-        (state.messages >= least).then_some(state.last_sequence)
+        let last = last(js, stream).await;
+        (last > after).then_some(last)
     })
     .await
 }
@@ -161,16 +169,18 @@ async fn what_is_lost_on_the_way_is_named_and_can_be_written_off() {
 
     // Deleted before annotate has read it: VALID has nothing, nor has what comes after.
     pipeline.stack.stop_one("annotate").await.unwrap();
+    let before = last(&js, "VALID").await;
     send(&pipeline, "lost", 1);
-    let valid = holds(&js, "VALID", 2).await;
+    let valid = comes(&js, "VALID", before).await;
     let stream = js.get_stream("VALID").await.unwrap();
     stream.delete_message(valid).await.unwrap();
     pipeline.stack.start_one("annotate").await.unwrap();
 
     // Deleted before store has read it: VALID still has it.
     pipeline.stack.stop_one("store").await.unwrap();
+    let before = last(&js, "READINGS").await;
     send(&pipeline, "found", 1);
-    let readings = holds(&js, "READINGS", 4).await;
+    let readings = comes(&js, "READINGS", before).await;
     let stream = js.get_stream("READINGS").await.unwrap();
     stream.delete_message(readings).await.unwrap();
     pipeline.stack.start_one("store").await.unwrap();

@@ -185,7 +185,11 @@ async fn converse(
 ) -> anyhow::Result<()> {
     let (mut wire, window) = connect(line).await?;
     desk.later.clear();
-    let waiting: Vec<_> = desk.waiting.iter().map(|(id, letter)| (*id, letter.clone())).collect();
+    let waiting: Vec<_> = desk
+        .waiting
+        .iter()
+        .map(|(id, letter)| (*id, letter.clone()))
+        .collect();
     for (id, letter) in waiting {
         desk.resent(&letter);
         wire.feed(publish(id, &letter, true)).await?;
