@@ -1,9 +1,9 @@
 //! B18, B20, B21, B23: what a client of the broker may try. B19 and B22 are in `roads/membrane.rs`.
-use crate::faults::{PATIENCE, connect};
+use crate::faults::{PATIENCE, connect, ready};
 use std::time::Duration;
 use telltale_cli::stack::StackOptions;
 use telltale_nats::async_nats::{HeaderMap, Request};
-use telltale_tests::{eventually_async, pipeline::Pipeline};
+use telltale_tests::pipeline::Pipeline;
 
 const TRACES: [&str; 10] = [
     "",
@@ -18,54 +18,24 @@ const TRACES: [&str; 10] = [
     "00_0af7651916cd43dd8448eb211c80319c_b7ad6b7169203331_01",
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn headers_sizes_and_floods_from_a_client_harm_nobody() {
-    let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let client = connect(&pipeline, "client").await;
-    let publish = async |thing: &str, name: &str, value: &str, body: Vec<u8>| {
-        let mut headers = HeaderMap::new();
-        if !name.is_empty() {
-            headers.insert(name, value);
-        }
-        let subject = format!("raw.local.{thing}");
-        client
-            .publish_with_headers(subject, headers, body.into())
-            .await
-            .is_ok()
-    };
-    let reading = || br#"{"temperature":1}"#.to_vec();
-    let long = "x".repeat(10_000);
-    let commands = [
-        ("Nats-Rollup", "all"),
-        ("Nats-TTL", "1s"),
-        ("Nats-Schedule", "@every 1s"),
-        ("Nats-Schedule-Target", "command.local.t.open"),
-        ("Nats-Expected-Stream", "COMMANDS"),
-        ("Nats-Expected-Last-Sequence", "99999"),
-        ("Nats-Batch-Id", "b"),
-        ("Nats-Batch-Sequence", "1"),
-        ("Nats-Trace-Dest", "command.local.t.open"),
-        ("Nats-Msg-Id", ""),
-        ("Nats-Msg-Id", "t:1"),
-        ("Nats-Msg-Id", long.as_str()),
-        ("tracestate", long.as_str()),
-    ];
-    for (name, value) in commands {
-        publish("hostile", name, value, reading()).await;
-    }
-    for trace in TRACES {
-        assert!(publish("traced", "traceparent", trace, reading()).await);
-    }
-    // A payload has a size; what is too large for the broker costs its sender the connection, and nobody else.
-    let sized = |bytes: usize| format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes - 11)).into_bytes();
-    for (thing, bytes) in [("fits", 256 * 1024), ("large", 256 * 1024 + 1)] {
-        assert!(publish(thing, "", "", sized(bytes)).await);
-    }
-    assert!(publish("empty", "", "", vec![]).await);
-    publish("larger", "", "", sized((1 << 20) + 1)).await;
-    client.flush().await.ok();
+/// Headers that would command the broker.
+const COMMANDS: [(&str, &str); 11] = [
+    ("Nats-Rollup", "all"),
+    ("Nats-TTL", "1s"),
+    ("Nats-Schedule", "@every 1s"),
+    ("Nats-Schedule-Target", "command.local.t.open"),
+    ("Nats-Expected-Stream", "COMMANDS"),
+    ("Nats-Expected-Last-Sequence", "99999"),
+    ("Nats-Batch-Id", "b"),
+    ("Nats-Batch-Sequence", "1"),
+    ("Nats-Trace-Dest", "command.local.t.open"),
+    ("Nats-Msg-Id", ""),
+    ("Nats-Msg-Id", "t:1"),
+];
 
-    let another = connect(&pipeline, "client").await;
+/// Questions to everybody, malformed ones, and one reading in the end.
+async fn flood(pipeline: &Pipeline) {
+    let another = connect(pipeline, "client").await;
     for _ in 0..200 {
         another
             .publish_with_headers("$SRV.PING", HeaderMap::new(), "".into())
@@ -85,10 +55,48 @@ async fn headers_sizes_and_floods_from_a_client_harm_nobody() {
         .await
         .ok();
     another
-        .publish_with_headers("raw.local.last", HeaderMap::new(), reading().into())
+        .publish_with_headers("raw.local.last", HeaderMap::new(), r#"{"temperature":1}"#.into())
         .await
         .unwrap();
     another.flush().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_sizes_and_floods_from_a_client_harm_nobody() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let client = connect(&pipeline, "client").await;
+    let publish = async |thing: &str, name: &str, value: &str, body: Vec<u8>| {
+        let mut headers = HeaderMap::new();
+        if !name.is_empty() {
+            headers.insert(name, value);
+        }
+        let subject = format!("raw.local.{thing}");
+        client
+            .publish_with_headers(subject, headers, body.into())
+            .await
+            .is_ok()
+    };
+    let reading = || br#"{"temperature":1}"#.to_vec();
+    let long = "x".repeat(10_000);
+    for (name, value) in COMMANDS {
+        publish("hostile", name, value, reading()).await;
+    }
+    for name in ["Nats-Msg-Id", "tracestate"] {
+        publish("hostile", name, &long, reading()).await;
+    }
+    for trace in TRACES {
+        assert!(publish("traced", "traceparent", trace, reading()).await);
+    }
+    // A payload has a size; what is too large for the broker costs its sender the connection, and nobody else.
+    let sized = |bytes: usize| format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes - 11)).into_bytes();
+    for (thing, bytes) in [("fits", 256 * 1024), ("large", 256 * 1024 + 1)] {
+        assert!(publish(thing, "", "", sized(bytes)).await);
+    }
+    assert!(publish("empty", "", "", vec![]).await);
+    publish("larger", "", "", sized((1 << 20) + 1)).await;
+    client.flush().await.ok();
+
+    flood(&pipeline).await;
 
     let rows = |thing: &str| format!("select count(*) from readings where thing = '{thing}'");
     pipeline.until(&rows("last"), 1, PATIENCE).await;
@@ -107,14 +115,9 @@ async fn headers_sizes_and_floods_from_a_client_harm_nobody() {
     );
     let status = pipeline.at_rest(PATIENCE).await;
     assert_eq!(status["balance"]["missing"], 0, "{status}");
-    eventually_async("all are ready", PATIENCE, || async {
-        let all =
-            ["bridge", "validate", "annotate", "store"].map(|name| pipeline.health(name).get("/readyz"));
-        all.iter()
-            .all(|one| one.as_ref().is_ok_and(|(status, _)| *status == 200))
-            .then_some(())
-    })
-    .await;
+    for name in ["bridge", "validate", "annotate", "store"] {
+        ready(&pipeline, name).await;
+    }
     for name in ["bridge", "validate", "annotate", "store"] {
         assert_eq!(pipeline.stack.restarts(name), 0, "{name} lives");
     }

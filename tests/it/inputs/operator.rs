@@ -1,4 +1,5 @@
 //! B10, B12, B13, B65 to B67: what reaches those who operate it, and what they are given to enter.
+use super::readings_of;
 use crate::faults::{PATIENCE, log};
 use serde_json::json;
 use telltale_cli::stack::StackOptions;
@@ -6,10 +7,6 @@ use telltale_tests::pipeline::Pipeline;
 
 const HOSTILE: &str =
     "\u{1b}]8;;http://evil\u{7}\u{1b}[2J<img src=x onerror=alert(1)>\r\n2026 ERROR forged\u{202e}";
-
-fn percent(name: &str) -> String {
-    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
 
 fn tame(what: &str, text: &str) {
     let wild = text
@@ -22,41 +19,8 @@ fn tame(what: &str, text: &str) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_log_and_no_terminal_obeys_a_device_or_tells_a_secret() {
-    let options = StackOptions {
-        env: vec![("TELLTALE_LOG".to_owned(), "telltale=debug,info".to_owned())],
-        ..StackOptions::default()
-    };
-    let mut pipeline = Pipeline::start(options).await;
-    let forged = format!("/things/{}/readings", percent("a\n2026 ERROR forged\u{1b}[31m"));
-    assert_eq!(pipeline.http.post(&forged, &[], b"{}").unwrap().status, 404);
-    let readings = "/things/t/readings".to_owned();
-    for body in [
-        json!({ "text": HOSTILE }).to_string(),
-        format!("{{\"{}\":", "x".repeat(100)),
-        json!({ HOSTILE: 1 }).to_string(),
-    ] {
-        let answer = pipeline
-            .http
-            .post(&readings, &[("User-Agent", "evil\u{9}agent")], body.as_bytes())
-            .unwrap();
-        assert_eq!(answer.status, 202, "{answer:?}");
-    }
-    let formula = pipeline
-        .http
-        .post("/things/sheet/readings", &[], br#"{"text":"=cmd()"}"#);
-    assert_eq!(formula.unwrap().status, 202);
-    let planted = "gateway.PLANTED0SECRET";
-    let stranger = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), Some(planted.into()));
-    assert_eq!(stranger.post(&readings, &[], b"{}").unwrap().status, 401);
-    let guess = format!("{readings}?token=PLANTED0SECRET");
-    pipeline.http.post(&guess, &[], b"{").unwrap();
-    pipeline.until("select count(*) from readings", 2, PATIENCE).await;
-    pipeline
-        .until("select count(*) from quarantine", 3, PATIENCE)
-        .await;
-
+/// What commands print, what is logged, and metrics; none of it commands a terminal.
+async fn all_that_is_told(pipeline: &Pipeline) -> Vec<String> {
     let mut told = vec![];
     for arguments in [
         &["quarantine", "list"][..],
@@ -84,7 +48,7 @@ async fn no_log_and_no_terminal_obeys_a_device_or_tells_a_secret() {
         told.push(text);
     }
     for name in ["bridge", "validate", "annotate", "store"] {
-        let text = log(&pipeline, name);
+        let text = log(pipeline, name);
         tame(name, &text);
         assert!(
             text.lines().all(|line| line.starts_with("20")),
@@ -93,6 +57,11 @@ async fn no_log_and_no_terminal_obeys_a_device_or_tells_a_secret() {
         told.push(text);
         told.push(pipeline.health(name).get("/metrics").unwrap().1);
     }
+    told
+}
+
+/// What nobody may be told.
+fn secrets(pipeline: &Pipeline) -> Vec<String> {
     let mut secrets: Vec<String> = [
         "BRIDGE_TOKEN",
         "MQTT_PASSWORD",
@@ -113,6 +82,46 @@ async fn no_log_and_no_terminal_obeys_a_device_or_tells_a_secret() {
         secrets.push(seed.trim().to_owned());
     }
     secrets.push("PLANTED0SECRET".to_owned());
+    secrets
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_and_no_terminal_obeys_a_device_or_tells_a_secret() {
+    let options = StackOptions {
+        env: vec![("TELLTALE_LOG".to_owned(), "telltale=debug,info".to_owned())],
+        ..StackOptions::default()
+    };
+    let mut pipeline = Pipeline::start(options).await;
+    let forged = readings_of("a\n2026 ERROR forged\u{1b}[31m");
+    assert_eq!(pipeline.http.post(&forged, &[], b"{}").unwrap().status, 404);
+    let readings = "/things/t/readings".to_owned();
+    for body in [
+        json!({ "text": HOSTILE }).to_string(),
+        format!("{{\"{}\":", "x".repeat(100)),
+        json!({ HOSTILE: 1 }).to_string(),
+    ] {
+        let answer = pipeline
+            .http
+            .post(&readings, &[("User-Agent", "evil\u{9}agent")], body.as_bytes())
+            .unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    let formula = pipeline
+        .http
+        .post("/things/sheet/readings", &[], br#"{"text":"=cmd()"}"#);
+    assert_eq!(formula.unwrap().status, 202);
+    let planted = "gateway.PLANTED0SECRET";
+    let stranger = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), Some(planted.into()));
+    assert_eq!(stranger.post(&readings, &[], b"{}").unwrap().status, 401);
+    let guess = format!("{readings}?token=PLANTED0SECRET");
+    pipeline.http.post(&guess, &[], b"{").unwrap();
+    pipeline.until("select count(*) from readings", 2, PATIENCE).await;
+    pipeline
+        .until("select count(*) from quarantine", 3, PATIENCE)
+        .await;
+
+    let told = all_that_is_told(&pipeline).await;
+    let secrets = secrets(&pipeline);
     let headers = pipeline.rows("select headers::text from quarantine").await;
     for text in told.iter().chain(&headers) {
         for secret in &secrets {

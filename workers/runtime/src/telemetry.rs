@@ -85,9 +85,10 @@ fn colour(text: &str) -> usize {
     let Some(numbers) = text.strip_prefix("\x1b[") else {
         return 0;
     };
-    match numbers.find(|c: char| !c.is_ascii_digit() && c != ';') {
-        Some(end) if numbers[end..].starts_with('m') => "\x1b[".len() + end + 1,
-        _ => 0,
+    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';');
+    match end.filter(|end| numbers.as_bytes().get(*end) == Some(&b'm')) {
+        Some(end) => "\x1b[".len() + end + 1,
+        None => 0,
     }
 }
 
