@@ -108,9 +108,9 @@ impl Options {
 pub fn plan(options: &Options) -> Result<Vec<Step>, String> {
     let smoke = options.profile == Profile::Smoke;
     let scale = match options.profile {
-        Profile::Smoke => 0.5,
-        Profile::Outage => 5.0,
-        _ => 1.0,
+        Profile::Smoke => 50,
+        Profile::Outage => 500,
+        _ => 100,
     };
     let kinds: Vec<Kind> = kinds::chosen(&options.faults, smoke)?
         .into_iter()

@@ -45,14 +45,14 @@ fn minutes(text: &str) -> Result<Duration, String> {
 }
 
 fn thousandths(text: &str) -> Result<u32, String> {
-    let number: f64 = text
-        .trim_end_matches('%')
-        .parse()
-        .map_err(|_| format!("`{text}` is no percentage"))?;
-    if (0.0..=50.0).contains(&number) {
-        Ok((number * 10.0).round() as u32)
-    } else {
-        Err(format!("`{text}` is not between 0 and 50"))
+    let number = text.trim_end_matches('%');
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    match (whole.parse::<u32>(), tenth.parse::<u32>()) {
+        (Ok(whole @ 0..=50), Ok(tenth @ 0..=9)) => Ok(whole * 10 + tenth),
+        (Ok(_), Ok(_)) => Err(format!(
+            "`{text}` is not between 0 and 50, with one decimal at most"
+        )),
+        _ => Err(format!("`{text}` is no percentage")),
     }
 }
 

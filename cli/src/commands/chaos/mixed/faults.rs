@@ -183,8 +183,8 @@ impl Breaker<'_> {
         sleep(lasts).await;
         mode.store(1, Relaxed);
         let offered = self.devices.counts.offered.load(Relaxed) - before;
-        let usual = (f64::from(self.rate) * lasts.as_secs_f64()).round() as u64;
-        offered.saturating_sub(usual)
+        let usual = u128::from(self.rate) * lasts.as_millis() / 1_000;
+        offered.saturating_sub(u64::try_from(usual).unwrap_or(u64::MAX))
     }
 
     /// Many sessions come at once; whoever is not let in comes again. All of them are in, in the end.

@@ -164,10 +164,10 @@ pub(super) fn numbers(name: &str) -> &'static str {
 }
 
 impl Fault {
-    /// The same, shorter or longer; what happens in an instant stays so.
+    /// The same, so many percent as long; what happens in an instant stays so.
     #[must_use]
-    pub(super) fn lasting(mut self, times: f64) -> Self {
-        let scale = |ms: u64| (ms as f64 * times).round() as u64;
+    pub(super) fn lasting(mut self, percent: u64) -> Self {
+        let scale = |ms: u64| ms * percent / 100;
         self.kind.lasts_ms = (scale(self.kind.lasts_ms.0), scale(self.kind.lasts_ms.1));
         self
     }

@@ -125,8 +125,8 @@ impl Devices {
     /// Makes the next reading; its way begins now.
     fn next(&self, flood: bool) -> (Made, Sent) {
         let n = self.next.fetch_add(1, Relaxed);
-        let odd = !flood && self.mode.odd_clocks.load(Relaxed) && n % 10 == 0;
-        let large = !flood && self.mode.large.load(Relaxed) && n % LARGE_EVERY == 0;
+        let odd = !flood && self.mode.odd_clocks.load(Relaxed) && n.is_multiple_of(10);
+        let large = !flood && self.mode.large.load(Relaxed) && n.is_multiple_of(LARGE_EVERY);
         let thing = if flood {
             "chaos-flood".to_owned()
         } else {
@@ -157,7 +157,7 @@ impl Devices {
             answered_us: None,
             answer: Answer::Unknown,
         };
-        if let Some(time) = made.time.filter(|_| n / 2 % self.sample_every == 0) {
+        if let Some(time) = made.time.filter(|_| (n / 2).is_multiple_of(self.sample_every)) {
             let id = made.id.clone();
             // Whoever looks at them may have ended.
             self.samples.send(Sample::new(id, time)).ok();

@@ -87,7 +87,7 @@ pub(super) fn make(n: u64, thing: String, shares: Shares, odd: bool, large: bool
     } else if chance % 1_000 < shares.invalid {
         let way = usize::try_from(chance).unwrap_or_default() % INVALID.len();
         (Class::Bad, numbered(INVALID[way], n), None)
-    } else if chance % 2 == 0 {
+    } else if chance.is_multiple_of(2) {
         let body = format!(r#"{{"number":{n},"time":"{now}","temperature":{}.5}}"#, n % 40);
         (Class::Good, body.into_bytes(), Some(now))
     } else {

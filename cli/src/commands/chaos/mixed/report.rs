@@ -18,15 +18,15 @@ impl Quantiles {
     fn of(mut all: Vec<u64>) -> Self {
         all.sort_unstable();
         // The smallest value that is not exceeded by that share.
-        let at = |share: f64| {
-            let rank = (share * all.len() as f64).ceil() as usize;
+        let at = |percent: usize| {
+            let rank = (all.len() * percent).div_ceil(100);
             all.get(rank.saturating_sub(1)).copied().unwrap_or_default()
         };
         Self {
             count: all.len(),
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
-            max_ms: at(1.0),
+            p50_ms: at(50),
+            p99_ms: at(99),
+            max_ms: at(100),
         }
     }
 }
