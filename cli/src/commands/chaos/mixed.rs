@@ -85,6 +85,7 @@ impl Options {
     pub fn of(profile: Profile) -> Self {
         let (seconds, rate, things) = match profile {
             Profile::Smoke => (36, 200, 50),
+            Profile::Outage => (1_200, 1_000, 1_000),
             Profile::Long => (3_600, 1_000, 1_000),
             _ => (480, 2_000, 1_000),
         };

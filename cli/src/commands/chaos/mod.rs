@@ -32,7 +32,7 @@ pub enum Profile {
     Smoke,
     /// Eight minutes with all of them: kills, freezes, wires cut or slow, full streams, wrong clocks, bursts
     Chaos,
-    /// The same, each five times as long
+    /// Twenty minutes of them, each five times as long
     Outage,
     /// An hour of them
     Long,

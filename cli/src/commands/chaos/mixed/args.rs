@@ -8,7 +8,7 @@ use telltale_checker::schedule;
 /// Of the profiles smoke, chaos, outage and long.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long there is load [default: 8, smoke 0.6, long 60]
+    /// How long there is load [default: 8, smoke 0.6, outage 20, long 60]
     #[arg(long, value_name = "N", value_parser = minutes)]
     minutes: Option<Duration>,
     /// The same seed gives the same faults at the same times; made up if absent
