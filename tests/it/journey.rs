@@ -160,7 +160,7 @@ async fn a_retry_without_a_time_is_one_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_whose_times_count_from_its_receipt_is_stored_once() {
-    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let pipeline = Pipeline::start(StackOptions::default()).await;
     let headers = [
         ("Idempotency-Key", "once"),
         ("Content-Type", "application/senml+json"),
