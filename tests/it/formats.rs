@@ -1,6 +1,8 @@
 //! What we write is read by libraries of another language that we did not write.
 use std::{process::Stdio, time::Duration};
 use telltale_cli::stack::StackOptions;
+use telltale_nats::{Lane, Name, Subject, async_nats::HeaderMap, client, header};
+use telltale_schemas::Kind;
 use telltale_tests::{pipeline::Pipeline, python};
 
 const CLOUDEVENTS: &str = r#"
@@ -23,7 +25,7 @@ async def main():
             seen[event.get_type()] = event.get_id()
         if wanted <= set(seen):
             done.set()
-    for lane in ("valid", "annotated", "event", "thing", "quarantine"):
+    for lane in ("valid", "annotated", "derived", "event", "command", "outcome", "thing", "quarantine"):
         await nc.subscribe(lane + ".>", cb=take)
     await nc.flush()
     print("listening", flush=True)
@@ -51,8 +53,7 @@ async fn another_language_reads_our_cloudevents() {
         pipeline.stack.env("NATS_URL"),
         pipeline.stack.env("NATS_NKEY_SEED_FILE"),
     );
-    let kinds =
-        ["reading", "observation", "event", "registration", "quarantine"].map(|k| format!("telltale.{k}.v1"));
+    let kinds = Kind::ALL.map(Kind::event_type);
     let command =
         tokio::task::block_in_place(|| python::command(CLOUDEVENTS, &[url, seed, &kinds.join(",")]));
     let mut peer = tokio::process::Command::from(command)
@@ -84,6 +85,7 @@ async fn another_language_reads_our_cloudevents() {
     );
     assert_eq!(post("/things/t/readings", b"{"), 202);
     assert_eq!(post("/things/t/events/button_pressed", br#"{"by":"hand"}"#), 202);
+    publish_what_no_part_of_ours_writes(&pipeline).await;
     let seen = tokio::time::timeout(Duration::from_secs(30), lines.next_line())
         .await
         .unwrap()
@@ -91,6 +93,43 @@ async fn another_language_reads_our_cloudevents() {
     if seen.is_none() {
         let output = peer.wait_with_output().await.unwrap();
         panic!("the peer gave up: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Derivations, commands and outcomes are written by extensions alone: here by one with the operator's rights.
+async fn publish_what_no_part_of_ours_writes(pipeline: &Pipeline) {
+    let nats = pipeline.stack.context().unwrap().nats().await.unwrap();
+    let js = client::context(nats);
+    for (lane, name, text) in [
+        (
+            Lane::Derived,
+            None,
+            include_str!("../../schemas/examples/derivation/ok-mean.json"),
+        ),
+        (
+            Lane::Command,
+            Some("lamp"),
+            include_str!("../../schemas/examples/command/ok-lamp.json"),
+        ),
+        (
+            Lane::Outcome,
+            Some("lamp"),
+            include_str!("../../schemas/examples/outcome/ok-queued.json"),
+        ),
+    ] {
+        let document: serde_json::Value = serde_json::from_str(text).unwrap();
+        let site = Name::new(pipeline.stack.env("TELLTALE_SITE")).unwrap();
+        let thing = Name::new(document["subject"].as_str().unwrap()).unwrap();
+        let subject = match name {
+            Some(name) => Subject::named(lane, site, thing, Name::new(name).unwrap()),
+            None => Subject::of(lane, site, thing),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, header::CLOUDEVENT);
+        let taken = js
+            .publish_with_headers(subject.to_string(), headers, text.into())
+            .await;
+        taken.unwrap().await.unwrap();
     }
 }
 
