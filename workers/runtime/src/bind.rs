@@ -184,17 +184,19 @@ impl Source {
         Ok(sources)
     }
 
-    /// Endless: what fails is bound again.
-    pub(crate) async fn next(&mut self) -> Pulled {
+    /// What fails is bound again; it ends when nothing is to be asked for any more.
+    pub(crate) async fn next(&mut self) -> Option<Pulled> {
         loop {
             match self.pull.next().await {
                 Ok(message) => {
-                    return Pulled {
+                    return Some(Pulled {
                         message: Pull::delivered(message, self.durable.context.clone()),
                         through: self.through,
                         ack_wait: self.ack_wait,
-                    };
+                    });
                 }
+                // All that was on its way has come.
+                Err(PullError::Ended) if self.durable.valve.borrow().closed => return None,
                 Err(why) => {
                     let (pull, through, ack_wait) = self.durable.rebind(&why).await;
                     (self.pull, self.through, self.ack_wait) = (pull, through, ack_wait);

@@ -22,8 +22,8 @@ use tokio::{sync::watch, time::Instant};
 
 /// Most messages taken up in one go. Around this number throughput does not change; far below it does.
 pub(crate) const CHUNK: usize = 500;
-/// How long quiet must last before a drain believes that no message is on its way.
-const QUIET: Duration = Duration::from_millis(100);
+/// A broker that takes longer to hear that nobody listens any more is away.
+const CLOSES: Duration = Duration::from_secs(2);
 /// What a draining copy gives back comes again after this time, when that copy asks for nothing any more.
 const GIVEN_BACK: Duration = Duration::from_millis(300);
 
@@ -63,7 +63,7 @@ impl Inbox {
         for source in Source::bind_all(daemon, name, streams, prefetch).await? {
             sources.push(
                 futures::stream::unfold(Box::new(source), |mut source| async move {
-                    let pulled = source.next().await;
+                    let pulled = source.next().await?;
                     Some((pulled, source))
                 })
                 .boxed(),
@@ -98,9 +98,12 @@ impl Inbox {
 
     /// Asks for no more and gives back what still comes, so that another copy has it at once.
     pub(crate) async fn close(mut self) {
-        self.ask(false);
+        self.valve.send_modify(|valve| {
+            valve.open = false;
+            valve.closed = true;
+        });
         let mut returned = 0_usize;
-        while let Ok(Some(pulled)) = tokio::time::timeout(QUIET, self.sources.next()).await {
+        while let Ok(Some(pulled)) = tokio::time::timeout(CLOSES, self.sources.next()).await {
             nak(&pulled.message, GIVEN_BACK).await;
             returned += 1;
         }

@@ -208,6 +208,7 @@ pub(crate) async fn start(name: &'static str, args: &ProcessArgs) -> anyhow::Res
     let denials = Denials::default();
     let valve = watch::Sender::new(Valve {
         open: true,
+        closed: false,
         connects: 0,
     });
     let client = tokio::select! {

@@ -29,6 +29,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(25);
 pub(crate) struct Valve {
     pub(crate) open: bool,
     pub(crate) connects: u64,
+    /// Whether nothing is ever to be asked for again.
+    pub(crate) closed: bool,
 }
 
 /// Why a durable gives nothing more. It has to be bound again.
@@ -56,6 +58,8 @@ pub(crate) struct Pull {
     /// What the broker still owes us.
     owed: usize,
     heard: Instant,
+    /// Whether the broker was told that nobody listens here any more.
+    drained: bool,
 }
 
 impl Pull {
@@ -78,6 +82,7 @@ impl Pull {
             batch,
             owed: 0,
             heard: Instant::now(),
+            drained: false,
         })
     }
 
@@ -114,7 +119,7 @@ impl Pull {
                 Ok(()) => Ok(None),
                 Err(_) => Err(PullError::Ended),
             },
-            () = tokio::time::sleep_until(self.heard + SILENCE_MAX), if is_owed => Err(PullError::Silent),
+            () = tokio::time::sleep_until(self.heard + SILENCE_MAX), if is_owed && !self.drained => Err(PullError::Silent),
         }
     }
 
@@ -123,6 +128,12 @@ impl Pull {
         if valve.connects != self.connects {
             self.connects = valve.connects;
             self.owed = 0;
+        }
+        if valve.closed && !self.drained {
+            self.drained = true;
+            // The broker forgets what we asked for when it hears that nobody listens; a time without messages would not
+            // show that it sends none, and what it sends to nobody waits for the whole time of acknowledgement.
+            self.messages.drain().await.map_err(|_| PullError::Ended)?;
         }
         if !valve.open || self.owed > self.batch / 2 {
             return Ok(());
