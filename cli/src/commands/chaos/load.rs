@@ -1,5 +1,5 @@
 //! Readings brought in while processes die: each until somebody says "accepted".
-use super::judge::{Class, Sent};
+use super::{Class, now_us};
 use crate::{
     commands::courier::{Bridge, Courier, Parcel, Receipt},
     context::Context,
@@ -13,6 +13,7 @@ use std::{
     },
     time::Duration,
 };
+use telltale_checker::ledger::{Answer, Sent};
 use telltale_schemas::id;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -81,15 +82,17 @@ async fn send(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(sent),
         }
-        let Some((one, parcel, times)) = make(next.fetch_add(1, Ordering::Relaxed)) else {
+        let Some((mut one, parcel, times)) = make(next.fetch_add(1, Ordering::Relaxed)) else {
             return Ok(sent);
         };
+        one.sent_us = now_us();
         for _ in 0..times {
             match courier.deliver(&parcel, &patient).await {
                 Receipt::Accepted(_) => {}
                 other => bail!("`{}` was not accepted: {other:?}", one.id),
             }
         }
+        (one.answered_us, one.answer) = (Some(now_us()), Answer::Accepted);
         sent.push(one);
     }
 }
@@ -101,6 +104,9 @@ pub(super) fn parcel(thing: &str, key: &str, class: Class, body: String) -> (Sen
         id: id::of(thing, key),
         class,
         sha256: id::digest(&body),
+        sent_us: 0,
+        answered_us: None,
+        answer: Answer::Unknown,
     };
     let parcel = Parcel {
         thing: thing.to_owned(),

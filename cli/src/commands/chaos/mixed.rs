@@ -189,7 +189,7 @@ async fn drive(options: &Options, ledger: &Path, report: &mut Report) -> anyhow:
     let found = watch.end().await?;
     report.again = seen.again;
     let sent = ledger::load(ledger).context("read the ledger")?;
-    let (observed, entries) = observe::observe(&context, &nats, &sent, seen).await?;
+    let (observed, entries) = super::observe::observe(&context, &nats, &sent, seen.effects).await?;
     stack.shutdown().await;
     report.latencies(&found.latencies, &struck);
     report.rows = observed.rows.len();

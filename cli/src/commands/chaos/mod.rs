@@ -1,11 +1,11 @@
 //! Faults on purpose, under load, on a stack of its own; and what must hold all the same.
-mod judge;
 mod load;
 pub mod mixed;
+mod observe;
 pub mod points;
 pub mod poison;
 
-pub use judge::{Class, Violation};
+pub use telltale_checker::{ledger::Class, oracle::Violation};
 
 use super::exit::{self, Refused};
 use crate::{context::Context, find::Say};
@@ -17,6 +17,11 @@ use tokio::time::{Instant, sleep};
 
 /// All work that is left must be done in this time.
 const RESTS_WITHIN: Duration = Duration::from_secs(150);
+
+/// Microseconds since the Unix epoch.
+fn now_us() -> u64 {
+    u64::try_from(telltale_schemas::Timestamp::now().as_micros()).unwrap_or_default()
+}
 
 const EXAMPLES: &str = "Examples:
   telltale chaos --profile chaos --seed 7       # eight minutes of all faults, 2 000 readings a second

@@ -1,8 +1,5 @@
 //! Kills at eight named points, under load: what must hold afterwards is compared with what was sent.
-use super::{
-    judge::{self, Class, Sent, Violation, judge},
-    load, rest,
-};
+use super::{Class, Violation, load, observe::observe, rest};
 use crate::{
     commands::courier::Parcel,
     find::Say,
@@ -16,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use telltale_checker::{ledger::Sent, oracle::judge};
 use telltale_runtime::fault::{ACK_BEFORE_COMMIT, Point};
 use tokio::time::{Instant, sleep};
 
@@ -158,7 +156,7 @@ async fn drive(options: &Options, faults: &Path) -> anyhow::Result<Report> {
     let over = Instant::now();
     rest(&context, &nats).await?;
     let rested_after = over.elapsed();
-    let observed = judge::observe(&context, &nats).await?;
+    let (observed, _) = observe(&context, &nats, &sent, HashMap::new()).await?;
     stack.shutdown().await;
     let mut accepted = BTreeMap::new();
     for one in &sent {

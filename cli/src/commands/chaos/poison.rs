@@ -1,7 +1,8 @@
 //! Messages that always fail, among good ones: the others must not feel it, and each must end with all its attempts.
 use super::{
-    judge::{self, Class, Sent, Violation, judge},
+    Class, Violation,
     load::{self, Load},
+    observe::observe,
     rest,
 };
 use crate::{
@@ -11,7 +12,13 @@ use crate::{
     stack::{Stack, StackOptions, scratch},
 };
 use anyhow::{Context as _, bail};
-use std::{collections::BTreeMap, fmt, fs, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, fs,
+    path::Path,
+    time::Duration,
+};
+use telltale_checker::{ledger::Sent, oracle::judge};
 use tokio::time::Instant;
 
 /// Things that behave.
@@ -183,7 +190,8 @@ async fn drive(options: &Options, faults: &Path) -> anyhow::Result<Report> {
     }
     rest(&context, &nats).await?;
     let took = begun.elapsed();
-    let mut violations = judge(&sent, &judge::observe(&context, &nats).await?);
+    let (observed, _) = observe(&context, &nats, &sent, HashMap::new()).await?;
+    let mut violations = judge(&sent, &observed);
     let report = report(&context, took).await?;
     violations.extend(wrong_attempts(options, &report));
     stack.shutdown().await;
@@ -239,7 +247,7 @@ impl Plan {
         let (sent, parcel) = load::parcel(
             &format!("{kind}-{}", n % THINGS),
             &format!("p{n}"),
-            Class::Poison,
+            Class::Bad,
             body,
         );
         (sent, parcel, 1)
@@ -311,7 +319,7 @@ fn wrong_attempts(options: &Options, report: &Report) -> Option<Violation> {
         .collect();
     (report.quarantined != wanted).then(|| Violation {
         oracle: "I8",
-        what: "reasons or attempts are other than",
+        what: "reasons or attempts are other than".to_owned(),
         count: report.quarantined.len(),
         ids: wanted
             .iter()
@@ -333,10 +341,7 @@ mod tests {
             hangs: 1,
         };
         let all: Vec<_> = (0..).map_while(|n| plan.reading(n)).collect();
-        let bad: Vec<_> = all
-            .iter()
-            .map(|(sent, _, _)| sent.class == Class::Poison)
-            .collect();
+        let bad: Vec<_> = all.iter().map(|(sent, _, _)| sent.class == Class::Bad).collect();
         assert_eq!((all.len(), bad.iter().filter(|is| **is).count()), (60, 10));
         assert!(bad.chunks(6).all(|six| six.iter().filter(|is| **is).count() == 1));
         let ids: std::collections::HashSet<_> = all.iter().map(|(sent, _, _)| &sent.id).collect();

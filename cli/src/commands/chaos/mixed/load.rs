@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     commands::{
+        chaos::now_us,
         courier::{Bridge, Courier, Receipt, path_segment},
         simulate::mqtt::{self, Fate, Letter, Line},
     },
@@ -21,7 +22,6 @@ use std::{
     time::Duration,
 };
 use telltale_checker::ledger::{Answer, Class, Ledger, Sent};
-use telltale_schemas::Timestamp;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -176,10 +176,6 @@ impl Devices {
         sent.answered_us = (answer != Answer::Unknown).then(now_us);
         self.ledger.note(&sent).context("write the ledger")
     }
-}
-
-fn now_us() -> u64 {
-    u64::try_from(Timestamp::now().as_micros()).unwrap_or_default()
 }
 
 /// Readings on their way.
