@@ -103,37 +103,86 @@ impl State {
 }
 
 /// A change in the life of a thing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Registration {
     /// What changed; the last token of the subject.
     pub change: Change,
     /// The entry's revision in the `things` bucket.
     pub revision: u64,
-    /// The entry after the change; absent when it was deleted.
+    /// The entry after the change: always with `created` and `updated`, never where [`Change::ends`] or
+    /// [`Change::is_presence`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<Box<crate::thing::Entry>>,
+    /// Who did it: a person's name, or a device's credential; absent where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The particulars: `to` (site) of `moved`, `protocol` of `online`, `interval` of `stale`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub detail: Map<String, Value>,
 }
 
 /// What can happen to a thing's registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
     /// New.
+    #[default]
     Created,
-    /// Policy or annotation differ.
+    /// Its description, policy or annotation differ.
     Updated,
     /// Gone.
     Deleted,
+    /// Gone to another site, which has it as created.
+    Moved,
+    /// Gone, because it was not registered again in time.
+    Expired,
+    /// Its device is connected, or speaks again.
+    Online,
+    /// Its device has said nothing for three of its intervals.
+    Stale,
+    /// Its device is not connected.
+    Offline,
+    /// Gone, and everything that was known of it with it.
+    Erased,
 }
 
 impl Change {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Created,
+        Self::Updated,
+        Self::Deleted,
+        Self::Moved,
+        Self::Expired,
+        Self::Online,
+        Self::Stale,
+        Self::Offline,
+        Self::Erased,
+    ];
+
     /// The word on the wire and in the subject.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Updated => "updated",
             Self::Deleted => "deleted",
+            Self::Moved => "moved",
+            Self::Expired => "expired",
+            Self::Online => "online",
+            Self::Stale => "stale",
+            Self::Offline => "offline",
+            Self::Erased => "erased",
         }
+    }
+
+    /// Whether the thing is not registered any more.
+    pub const fn ends(self) -> bool {
+        matches!(self, Self::Deleted | Self::Expired | Self::Erased)
+    }
+
+    /// Whether it is about the device alone: the entry is as it was.
+    pub const fn is_presence(self) -> bool {
+        matches!(self, Self::Online | Self::Stale | Self::Offline)
     }
 }
 

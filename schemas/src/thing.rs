@@ -1,9 +1,13 @@
 //! An entry of the `things` bucket: what is expected of a thing, and what is known about it.
+//!
+//! Where a thing has a Thing Description, `policy` and `annotation` are what the writer of the entry made of it;
+//! the workers read these two and skip the description.
+use crate::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// One thing, as `telltale thing put` takes it.
+/// One thing, as it stands in the bucket; without the last two members also as `telltale thing put` takes it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -12,12 +16,37 @@ pub struct Entry {
     /// What `validate` goes by.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
-    /// What `annotate` adds, as it stands.
+    /// What `annotate` adds: `foi` (feature of interest, a URI), `location` (GeoJSON), `platform` (what it is
+    /// mounted on, a URI), and whatever else is there, as it stands. Of `properties` (by name, each
+    /// `{"observed": URI, "ucum": code}`) a reading gets those that it has records of.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub annotation: Map<String, Value>,
+    /// The W3C Thing Description as its author gave it, without the `registration` that we add when we serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub td: Option<Value>,
+    /// Since when it is registered, and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registered>,
 }
 
-/// What is expected of a thing's readings.
+/// A registration's times (W3C WoT Discovery §6.2.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registered {
+    /// When the thing was registered first.
+    pub created: Timestamp,
+    /// When its entry was changed last.
+    pub modified: Timestamp,
+    /// When it is taken away unless it is registered again: `modified` and `ttl`, added by us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// For how many seconds it asked to be registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<f64>,
+}
+
+/// What is expected of a thing's readings. Workers go by a policy that [`crate::check::thing_entry`] accepts, and by
+/// no other.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -27,7 +56,19 @@ pub struct Policy {
     /// How far ahead of its receipt a reading's time may be; 5 minutes if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<String>,
-    /// By property name.
+    /// Seconds within which its next reading is expected; it is stale after three times as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<f64>,
+    /// Payloads carry a time or a number of their own, so that equal bytes are one reading: without an id of its
+    /// own, a message that comes over NATS is named by the hash of its payload.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sequenced: bool,
+    /// `properties` are all that the thing has: what is in none of them fails the test `undeclared`; it is stored
+    /// and flagged.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub declared: bool,
+    /// By property name, as records have it: `a.b` for member `b` of an object `a`. What is said of `a` alone
+    /// declares all that is inside it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Property>,
 }
@@ -39,6 +80,11 @@ impl Policy {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks in this way")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// What is expected of one property.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,7 +92,7 @@ pub struct Property {
     /// A value of another type is quarantined.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<ValueType>,
-    /// The unit that the device sends where it names none, and that `minimum`, `maximum` and `missing` are in.
+    /// The unit that the device sends where it names none, and that bounds, `enum` and `missing` are in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Less fails the test `gross_range`; it is stored and flagged.
@@ -55,6 +101,23 @@ pub struct Property {
     /// More fails the test `gross_range`; it is stored and flagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<f64>,
+    /// As much or less fails the test `gross_range`; it is stored and flagged.
+    #[serde(default, rename = "exclusiveMinimum", skip_serializing_if = "Option::is_none")]
+    pub exclusive_minimum: Option<f64>,
+    /// As much or more fails the test `gross_range`; it is stored and flagged.
+    #[serde(default, rename = "exclusiveMaximum", skip_serializing_if = "Option::is_none")]
+    pub exclusive_maximum: Option<f64>,
+    /// The values that it can have, numbers, texts and booleans; all if empty. Another fails the test `enum`; it is
+    /// stored and flagged.
+    #[serde(default, rename = "enum", skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<Value>,
+    /// The device reports it, and nobody may write it.
+    #[serde(default, rename = "readOnly", skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// It can be written, and the device never reports it: if it does, that fails the test `write_only`; it is
+    /// stored and flagged.
+    #[serde(default, rename = "writeOnly", skip_serializing_if = "is_false")]
+    pub write_only: bool,
     /// Values that mean «no value».
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Value>,
@@ -101,11 +164,15 @@ pub(crate) fn check_meaning(entry: &Value, faults: &mut Vec<crate::kinds::Fault>
             ));
         }
         let number = |word: &str| property.get(word).and_then(Value::as_f64);
-        if let (Some(minimum), Some(maximum)) = (number("minimum"), number("maximum"))
-            && minimum > maximum
-        {
-            let message = format!("minimum {minimum} is more than maximum {maximum}");
-            faults.push(Fault::at(format!("{pointer}/minimum"), message));
+        for low in ["minimum", "exclusiveMinimum"] {
+            for high in ["maximum", "exclusiveMaximum"] {
+                if let (Some(least), Some(most)) = (number(low), number(high))
+                    && least > most
+                {
+                    let message = format!("{low} {least} is more than {high} {most}");
+                    faults.push(Fault::at(format!("{pointer}/{low}"), message));
+                }
+            }
         }
     }
 }

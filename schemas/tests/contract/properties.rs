@@ -6,7 +6,7 @@ use telltale_schemas::{
     Command, Derivation, Document, Envelope, Event, Flag, Kind, Observation, Outcome, Quarantine, RawSeq,
     Reading, Record, Registration, Timestamp, check,
     kinds::{Change, Fault, State},
-    thing::{Entry, Policy, Property, ValueType},
+    thing::{Entry, Policy, Property, Registered, ValueType},
     units,
 };
 
@@ -104,30 +104,68 @@ fn any_property() -> impl Strategy<Value = Property> {
         prop::option::of(-1e9..0.0),
         prop::option::of(0.0..1e9),
         prop::collection::vec(any::<i32>().prop_map(Value::from), 0..3),
+        prop::collection::vec("[a-z]{1,9}".prop_map(Value::from), 0..3),
+        any::<(bool, bool)>(),
     )
-        .prop_map(|(kind, unit, minimum, maximum, missing)| Property {
-            kind,
-            unit: unit.map(str::to_owned),
-            minimum,
-            maximum,
-            missing,
-        })
+        .prop_map(
+            |(kind, unit, minimum, maximum, missing, values, (read_only, write_only))| Property {
+                kind,
+                unit: unit.map(str::to_owned),
+                minimum,
+                maximum,
+                exclusive_minimum: minimum,
+                exclusive_maximum: maximum,
+                values,
+                read_only,
+                write_only,
+                missing,
+            },
+        )
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
     let duration = || prop::option::of("[1-9][0-9]{0,3}(ms|s|m|h|d)");
     let properties = prop::collection::btree_map("[A-Za-z0-9:./_-]{1,20}", any_property(), 0..4);
-    (any_name(), duration(), duration(), properties, any_members()).prop_map(
-        |(thing, late, ahead, properties, annotation)| Entry {
-            thing,
-            policy: Policy {
+    let policy = (
+        duration(),
+        duration(),
+        prop::option::of(0.001..1e6),
+        any::<(bool, bool)>(),
+        properties,
+    )
+        .prop_map(
+            |(late, ahead, interval, (sequenced, declared), properties)| Policy {
                 late,
                 ahead,
+                interval,
+                sequenced,
+                declared,
                 properties,
             },
-            annotation,
-        },
+        );
+    let registration =
+        (any_time(), any_time(), prop::option::of(0.0..1e9)).prop_map(|(created, modified, ttl)| {
+            Registered {
+                created,
+                modified,
+                expires: ttl.map(|_| modified),
+                ttl,
+            }
+        });
+    (
+        any_name(),
+        policy,
+        any_members(),
+        prop::option::of(any_members().prop_map(Value::from)),
+        prop::option::of(registration),
     )
+        .prop_map(|(thing, policy, annotation, td, registration)| Entry {
+            thing,
+            policy,
+            annotation,
+            td,
+            registration,
+        })
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -161,17 +199,20 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn any_registration() -> impl Strategy<Value = Registration> {
-    (any::<u64>(), prop::option::of(any_entry()), any::<bool>()).prop_map(|(revision, entry, is_new)| {
-        Registration {
-            change: match (&entry, is_new) {
-                (None, _) => Change::Deleted,
-                (Some(_), true) => Change::Created,
-                (Some(_), false) => Change::Updated,
-            },
+    (
+        any::<u64>(),
+        any_entry(),
+        prop::sample::select(Change::ALL.to_vec()),
+        prop::option::of(any_name()),
+        any_members(),
+    )
+        .prop_map(|(revision, entry, change, by, detail)| Registration {
+            change,
             revision,
-            entry: entry.map(Box::new),
-        }
-    })
+            entry: (!change.ends() && !change.is_presence()).then(|| Box::new(entry)),
+            by,
+            detail,
+        })
 }
 
 fn any_quarantine() -> impl Strategy<Value = Quarantine> {

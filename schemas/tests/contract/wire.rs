@@ -79,6 +79,7 @@ fn entry() -> Entry {
         minimum: Some(-40.0),
         maximum: Some(80.0),
         missing: vec![json!(-200)],
+        ..Property::default()
     };
     Entry {
         thing: "road-weather-17".into(),
@@ -86,8 +87,10 @@ fn entry() -> Entry {
             late: Some("7d".into()),
             ahead: Some("5m".into()),
             properties: [("surface_temperature".to_owned(), property)].into(),
+            ..Policy::default()
         },
         annotation: annotation(json!({ "foi": "urn:road:A8:km42" })),
+        ..Entry::default()
     }
 }
 
@@ -162,6 +165,7 @@ fn a_registration_looks_like_this() {
         change: Change::Created,
         revision: 1,
         entry: Some(Box::new(entry())),
+        ..Registration::default()
     };
     assert_wire(&envelope("cli", data));
 }

@@ -327,6 +327,7 @@ async fn a_thing_is_what_its_newest_revision_says() {
             change,
             revision,
             entry: (change != kinds::Change::Deleted).then(|| Box::new(entry)),
+            ..Registration::default()
         };
         delivery(&format!("t.{revision}"), "t", data)
     };

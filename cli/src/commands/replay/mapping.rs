@@ -238,6 +238,7 @@ impl Mapping {
                 minimum: given.minimum,
                 maximum: given.maximum,
                 missing: self.missing(given).cloned().collect(),
+                ..Property::default()
             };
             (given.name.clone().unwrap_or_else(|| column.clone()), property)
         };
@@ -247,8 +248,10 @@ impl Mapping {
                 late: self.policy.late.clone(),
                 ahead: self.policy.ahead.clone(),
                 properties: self.properties.iter().map(property).collect(),
+                ..Policy::default()
             },
             annotation: self.annotation.clone(),
+            ..Entry::default()
         }
     }
 

@@ -182,7 +182,7 @@ impl Thing {
                 unit: Some((*unit).to_owned()),
                 minimum: Some(*minimum),
                 maximum: Some(*maximum),
-                missing: Vec::new(),
+                ..Property::default()
             };
             properties.insert((*name).to_owned(), property);
         }
@@ -210,6 +210,7 @@ impl Thing {
                 ..Policy::default()
             },
             annotation,
+            ..Entry::default()
         }
     }
 }

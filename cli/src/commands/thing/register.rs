@@ -151,6 +151,7 @@ async fn announce(
         change,
         revision: written.revision,
         entry: Some(Box::new(written.entry.clone())),
+        ..Registration::default()
     };
     let envelope = Envelope::new(
         format!("{}:things.{}", thing.plain(), written.revision),
