@@ -29,10 +29,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-const CONNECTIONS: u32 = 24;
-const LINES: u32 = 8;
-/// What could not be offered in time is offered later, but not more than that late.
-const DEBT_MAX: Duration = Duration::from_secs(2);
+const CONNECTIONS: u32 = 64;
+const LINES: u32 = 16;
+/// What could not be offered in time is offered later, but not more than that late: devices keep so much.
+const DEBT_MAX: Duration = Duration::from_secs(30);
 /// How often a thing that does not flood at the moment looks whether it should.
 const IDLE: Duration = Duration::from_millis(100);
 /// Of so many readings one is as large as may be, while any is.
