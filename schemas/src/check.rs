@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::LazyLock;
 
 /// The contract itself, file by file: name and text.
-pub const FILES: [(&str, &str); 11] = [
+pub const FILES: [(&str, &str); 12] = [
     (
         "envelope.v1.schema.json",
         include_str!("../json/envelope.v1.schema.json"),
@@ -53,6 +53,10 @@ pub const FILES: [(&str, &str); 11] = [
     (
         "quarantine.v1.schema.json",
         include_str!("../json/quarantine.v1.schema.json"),
+    ),
+    (
+        "thing-description.v1.schema.json",
+        include_str!("../json/thing-description.v1.schema.json"),
     ),
 ];
 
@@ -100,12 +104,37 @@ pub fn thing_entry(entry: &Value) -> Vec<Fault> {
     faults
 }
 
+/// What the schema finds wrong with a Thing Description; [`crate::td::check`] knows the rest. The place of what is
+/// missing is where it should be.
+pub(crate) fn thing_description(td: &Value) -> Vec<Fault> {
+    let validator = &SCHEMAS.thing_description;
+    if validator.is_valid(td) {
+        return Vec::new();
+    }
+    let errors = validator.iter_errors(td).take(FAULTS_MAX);
+    let faults = errors.map(|error| {
+        let mut fault = fault(&error);
+        if let ValidationErrorKind::Required { property } = error.kind() {
+            push_segment(&mut fault.pointer, property.as_str().unwrap_or_default());
+        }
+        fault
+    });
+    faults.collect()
+}
+
+/// Whether it is a URI (RFC 3986), with its scheme.
+pub(crate) fn is_uri(text: &str) -> bool {
+    SCHEMAS.uri.is_valid(&Value::from(text))
+}
+
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::compile);
 
 struct Schemas {
     kinds: Vec<OfKind>,
     record: Validator,
     thing: Validator,
+    thing_description: Validator,
+    uri: Validator,
 }
 
 struct OfKind {
@@ -140,6 +169,8 @@ impl Schemas {
             kinds: Kind::ALL.into_iter().map(of).collect(),
             record: compile("record.v1.schema.json"),
             thing: compile("thing.v1.schema.json"),
+            thing_description: compile("thing-description.v1.schema.json"),
+            uri: compile("thing.v1.schema.json#/$defs/annotation/properties/foi"),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | [`record`] | one resolved SenML record |
 //! | [`timestamp`], [`rawseq`], [`duration`], [`id`] | the scalars |
 //! | [`thing`] | an entry of the `things` bucket: policy and annotation |
+//! | [`td`] | W3C Thing Descriptions: checked, compiled to policy and annotation, served, made from models, inferred |
 //! | [`strict`] | JSON from strangers, with limits and without silent changes |
 //! | [`senml`], [`units`] | SenML packs (JSON, CBOR) to records, and their units |
 //! | [`decode`] | whatever a device sends, to records |
@@ -26,6 +27,7 @@ pub mod record;
 pub mod refusal;
 pub mod senml;
 pub mod strict;
+pub mod td;
 pub mod text;
 pub mod thing;
 pub mod timestamp;

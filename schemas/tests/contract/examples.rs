@@ -7,6 +7,7 @@ use telltale_schemas::{
     Registration,
     check::{self, FILES},
     kinds::Fault,
+    td,
     thing::Entry,
 };
 
@@ -61,6 +62,11 @@ fn subjects() -> Vec<Subject> {
             word: "thing",
             check: check::thing_entry,
             round_trip: round_trip::<Entry>,
+        },
+        Subject {
+            word: "thing-description",
+            check: td::check,
+            round_trip: round_trip::<Value>,
         },
     ]
 }

@@ -3,8 +3,12 @@
 mod cbor;
 mod decoding;
 mod examples;
+mod others;
 mod properties;
 mod senml;
 mod senml_traps;
 mod strict;
+mod td;
+mod td_compile;
+mod td_models;
 mod wire;

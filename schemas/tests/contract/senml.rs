@@ -1,21 +1,10 @@
 //! The packs of RFC 8428 and what the working group resolved them to.
+use crate::others;
 use serde_json::Value;
-use std::path::PathBuf;
 use telltale_schemas::{Record, Timestamp, senml};
 
 /// What the working group's files call now.
 const NOW_SECONDS: f64 = 1_498_780_179.0;
-
-fn data() -> Option<PathBuf> {
-    let set = std::env::var_os("TELLTALE_DATA").map(PathBuf::from);
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"));
-    let folder = set.unwrap_or_else(beside).join("senml");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no SenML packs at {}", folder.display());
-    None
-}
 
 fn read(folder: &std::path::Path, name: &str) -> Value {
     let text = std::fs::read(folder.join(name)).expect(name);
@@ -50,7 +39,7 @@ fn assert_same(records: &[Record], wanted: &Value, what: &str) {
 
 #[test]
 fn the_packs_of_the_rfc_resolve_to_the_expected_records() {
-    let Some(folder) = data() else {
+    let Some(folder) = others::set("senml") else {
         return;
     };
     let now = Timestamp::from_seconds(NOW_SECONDS).unwrap();
