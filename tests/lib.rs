@@ -1,5 +1,6 @@
 //! What the tests share: plain HTTP, Python peers from PyPI, and waiting with a deadline.
 pub mod http;
+pub mod inventory;
 pub mod load;
 pub mod newer;
 pub mod pipeline;
@@ -10,6 +11,7 @@ use std::{
     sync::OnceLock,
     time::{Duration, Instant},
 };
+use telltale_nats::{Lane, Name, Subject};
 
 /// Third-party cases with expected outcomes; `None`, said loudly, where they are not at hand.
 pub fn data(file: &str) -> Option<PathBuf> {
@@ -27,6 +29,21 @@ pub fn data(file: &str) -> Option<PathBuf> {
         path.display()
     );
     None
+}
+
+/// The subject of a lane at site `local`, about that thing; its last token is `name` where the lane has one.
+///
+/// # Panics
+/// When a name is none.
+pub fn subject(lane: Lane, thing: impl Into<String>, name: &str) -> String {
+    let parse = |text: String| Name::new(text).expect("a name");
+    let (site, thing) = (parse("local".to_owned()), parse(thing.into()));
+    let subject = if lane.has_name() {
+        Subject::named(lane, site, thing, parse(name.to_owned()))
+    } else {
+        Subject::of(lane, site, thing)
+    };
+    subject.to_string()
 }
 
 /// The folder that cargo puts trial workers into; they are built once.

@@ -1,26 +1,13 @@
 //! A new worker beside a running system: nothing else notices.
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+mod new_worker;
+mod untouched;
+
+use std::{path::Path, process::Stdio, time::Duration};
 use telltale_cli::stack::StackOptions;
 use telltale_tests::{pipeline::Pipeline, python};
+use untouched::untouched;
 
-const PARTS: [&str; 6] = ["nats", "postgres", "bridge", "validate", "annotate", "store"];
-
-/// What must not change when somebody else comes: process ids, restarts, and the streams' and durables' settings.
-async fn untouched(pipeline: &Pipeline) -> BTreeMap<String, String> {
-    let mut state: BTreeMap<String, String> = PARTS
-        .iter()
-        .map(|part| {
-            let pid = pipeline.stack.pid(part).unwrap();
-            (
-                (*part).to_owned(),
-                format!("pid {pid}, restarts {}", pipeline.stack.restarts(part)),
-            )
-        })
-        .collect();
-    let diff = pipeline.telltale(&["provision", "--diff"]).await;
-    state.insert("topology".into(), format!("{:?}", diff.status.code()));
-    state
-}
+const NAME: &str = "over-limit";
 
 /// A hundred readings of which 49, those of 61 to 109, are over the limit of 60; waits for their events.
 async fn raise_events(pipeline: &mut Pipeline) {
@@ -55,7 +42,7 @@ fn documented_worker() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_worker_joins_a_running_system() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let before = untouched(&pipeline).await;
+    let before = untouched(&pipeline, NAME).await;
     let manifest = pipeline.stack.dir().join("over-limit.json");
     std::fs::write(
         &manifest,
@@ -87,7 +74,7 @@ async fn a_python_worker_joins_a_running_system() {
         Some(49)
     );
     worker.kill().await.unwrap();
-    assert_eq!(untouched(&pipeline).await, before);
+    assert_eq!(untouched(&pipeline, NAME).await, before);
 }
 
 /// The example of the runtime, which is the worker that the documents show.
@@ -110,7 +97,7 @@ fn built_worker() -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rust_worker_joins_a_running_system_and_leaves_it() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let before = untouched(&pipeline).await;
+    let before = untouched(&pipeline, NAME).await;
     let program = tokio::task::spawn_blocking(built_worker).await.unwrap();
     let admit = pipeline.telltale(&["admit", program.to_str().unwrap()]).await;
     assert!(
@@ -118,10 +105,10 @@ async fn a_rust_worker_joins_a_running_system_and_leaves_it() {
         "{}",
         String::from_utf8_lossy(&admit.stderr)
     );
-    pipeline.stack.start_one("over-limit").await.unwrap();
+    pipeline.stack.start_one(NAME).await.unwrap();
     raise_events(&mut pipeline).await;
-    pipeline.stack.stop_one("over-limit").await.unwrap();
-    assert_eq!(untouched(&pipeline).await, before);
+    pipeline.stack.stop_one(NAME).await.unwrap();
+    assert_eq!(untouched(&pipeline, NAME).await, before);
     let (_, ready) = pipeline.health("store").get("/readyz?verbose").unwrap();
     assert!(ready.contains("ready"), "{ready}");
 }

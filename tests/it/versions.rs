@@ -1,8 +1,6 @@
 //! Two versions of a stage side by side, and every process replaced under load.
 use clap::Parser as _;
-use serde_json::json;
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Mutex,
@@ -10,13 +8,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use telltale_cli::stack::{BRIDGE, StackOptions, WORKERS, roads};
-use telltale_nats::{
-    async_nats::jetstream::consumer::PullConsumer,
-    client::{self, Access},
-    rights,
-};
-use telltale_tests::{http, newer::BREAKING, pipeline::Pipeline};
+use telltale_cli::stack::{BRIDGE, StackOptions, WORKERS};
+use telltale_tests::{http, inventory, newer::BREAKING, pipeline::Pipeline};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -40,30 +33,6 @@ fn newer(kind: &str) -> Option<PathBuf> {
     ["validate", "annotate"]
         .contains(&kind)
         .then(|| telltale_tests::examples().join(format!("newer_{kind}")))
-}
-
-/// The settings of every worker's durables, as the broker has them.
-async fn durables(pipeline: &Pipeline) -> BTreeMap<String, serde_json::Value> {
-    let access = Access {
-        url: pipeline.stack.env("NATS_URL").to_owned(),
-        seed: Some(
-            roads::identity(pipeline.stack.layout(), rights::OPERATOR)
-                .unwrap()
-                .seed,
-        ),
-        user: rights::OPERATOR.to_owned(),
-    };
-    let js = client::context(client::connect(&access).await.unwrap());
-    let mut found = BTreeMap::new();
-    for (worker, stream) in [("validate", "RAW"), ("annotate", "VALID"), ("store", "READINGS")] {
-        for stream in [stream, "REDO"] {
-            let consumer: PullConsumer = js.get_consumer_from_stream(worker, stream).await.unwrap();
-            let info = consumer.cached_info();
-            let is = json!({ "made": info.created.to_string(), "config": info.config });
-            found.insert(format!("{worker} on {stream}"), is);
-        }
-    }
-    found
 }
 
 /// Puts a copy of the other version, where there is one, in the place of a process. Says its name.
@@ -94,14 +63,18 @@ const RIGHT: &str = "select count(distinct message_id) from readings where name 
 async fn two_versions_share_a_durable_and_what_the_newer_adds_harms_nothing() {
     const EACH: usize = 1_500;
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let before = durables(&pipeline).await;
+    let before = inventory::roads(&pipeline.stack).await;
     let mut copies = Vec::new();
     for kind in WORKERS {
         if let Some(program) = other(kind) {
             copies.push((kind, pipeline.stack.start_copy_of(kind, program).await.unwrap()));
         }
     }
-    assert_eq!(durables(&pipeline).await, before, "no start changes a durable");
+    assert_eq!(
+        inventory::roads(&pipeline.stack).await,
+        before,
+        "no start changes a durable"
+    );
     let diff = pipeline.telltale(&["provision", "--diff"]).await;
     assert_eq!(
         diff.status.code(),
