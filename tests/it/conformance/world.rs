@@ -1,6 +1,10 @@
-//! A broker of its own for each test, provisioned, with the rights that a manifest gives; and workers as processes.
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+//! A broker of its own for each test, provisioned, with the rights that a manifest gives; and what is in it.
+use super::{
+    process::Process,
+    tried::{SITE, Told, Tried},
+};
+use crate::storage::database::Database;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
@@ -11,24 +15,19 @@ use std::{
 };
 use telltale_cli::find::{self, Say, ServerArgs};
 use telltale_nats::{
-    Lane, Manifest, Name, Outgoing, Publisher, Subject, Topology,
+    Manifest, Name, Publisher, Topology,
     async_nats::jetstream,
     client::{self, Access},
-    header, provision, publish, rights,
+    provision, publish, rights,
     server::{Identity, ServerConfig, Sync, User, render_users},
-    subject,
 };
-use telltale_schemas::{Envelope, Observation, Reading, Record, Timestamp};
 
 /// Nothing here takes longer on a machine that works.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-const SITE: &str = "local";
 
-/// A reading: its thing, its key, and what its records tell the worker.
-pub(crate) type Told<'a> = (&'a str, String, Vec<(&'a str, f64)>);
-
-/// A nats-server, the identities in it, and a folder of its own.
+/// A nats-server, the identities in it, the database where the worker needs one, and a folder of its own.
 pub(crate) struct World {
+    pub(crate) tried: Tried,
     folder: PathBuf,
     program: PathBuf,
     port: u16,
@@ -36,13 +35,8 @@ pub(crate) struct World {
     manifest: Manifest,
     binary: PathBuf,
     pub(crate) context: jetstream::Context,
-    publisher: Publisher,
-}
-
-/// A worker's process; killed if the test ends before it.
-pub(crate) struct Process {
-    child: Child,
-    health: PathBuf,
+    pub(super) publisher: Publisher,
+    pub(super) database: Option<Database>,
 }
 
 /// Waits until `is` gives something; fails after a deadline.
@@ -58,21 +52,22 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut
 }
 
 impl World {
-    /// With one of the trial workers admitted; what it does not acknowledge comes again after `ack_wait_s`.
-    pub(crate) async fn new(worker: &str, ack_wait_s: u64) -> Self {
-        let binary = telltale_tests::examples().join(worker);
+    /// With that worker admitted; what it does not acknowledge comes again after `ack_wait_s`.
+    pub(crate) async fn new(tried: Tried, ack_wait_s: u64) -> Self {
+        let binary = tried.program();
         let said = Command::new(&binary)
             .arg("--manifest")
             .output()
             .expect("the worker runs");
         let mut manifest = Manifest::parse(&said.stdout).expect("a manifest");
+        assert_eq!(manifest.name, tried.name());
         manifest.consumer.ack_wait_s = ack_wait_s;
         let program = find::nats_server(
             &ServerArgs::from_environment().expect("arguments"),
             &Say::nothing(),
         )
         .expect("a nats-server");
-        let folder = std::env::temp_dir().join(format!("telltale-{}-{}", std::process::id(), ulid()));
+        let folder = std::env::temp_dir().join(format!("telltale-{}-{}", std::process::id(), number()));
         fs::create_dir_all(&folder).expect("a folder");
         let operator = Identity::generate();
         let port = configure(&folder, &operator, &manifest);
@@ -83,8 +78,12 @@ impl World {
             user: "operator".into(),
         };
         let client = eventually("the broker", || async { client::connect(&access).await.ok() }).await;
-        let context = client::context(client.clone());
+        let database = match tried.writes() {
+            Some(_) => None,
+            None => Some(Database::fresh().await),
+        };
         let world = Self {
+            tried,
             publisher: Publisher::new(client.clone(), publish::Options::default()),
             folder,
             program,
@@ -92,8 +91,8 @@ impl World {
             server: Some(server),
             manifest,
             binary,
-
-            context,
+            context: client::context(client),
+            database,
         };
         world.provision().await;
         world
@@ -112,6 +111,16 @@ impl World {
             .expect("provisioned");
     }
 
+    /// Takes its durable on its readings away.
+    pub(crate) async fn delete_durable(&self) {
+        let stream = self.context.get_stream(self.tried.reads().stream()).await;
+        let deleted = stream
+            .expect("the stream")
+            .delete_consumer(self.tried.name())
+            .await;
+        deleted.expect("deleted");
+    }
+
     /// Starts a copy with an identity that may do nothing.
     pub(crate) fn start_without_rights(&self) -> Process {
         let seed = self.folder.join("nobody.nk");
@@ -121,13 +130,17 @@ impl World {
 
     /// Starts a copy of the worker.
     pub(crate) fn start(&self, flags: &[&str]) -> Process {
-        let log = fs::OpenOptions::new()
+        let log = self.folder.join("worker.log");
+        let to = fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(self.folder.join("worker.log"))
+            .open(&log)
             .expect("a log");
-        let health = self.folder.join("worker.log");
-        let child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        if let Some(database) = &self.database {
+            command.env("TELLTALE_DATABASE_URL", &database.url);
+        }
+        let child = command
             .args(flags)
             .env("TELLTALE_SITE", SITE)
             .env("TELLTALE_NATS_URL", format!("nats://127.0.0.1:{}", self.port))
@@ -136,10 +149,10 @@ impl World {
             .env("TRIAL_GATE", self.gate())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(to)
             .spawn()
             .expect("the worker starts");
-        Process { child, health }
+        Process { child, log }
     }
 
     /// The file without which `outage` is one.
@@ -163,62 +176,16 @@ impl World {
 
     /// Publishes readings as the stage before the worker would; each is what its records tell.
     pub(crate) async fn give(&self, readings: Vec<Told<'_>>) {
-        let group: Vec<_> = readings
-            .into_iter()
-            .map(|(thing, key, records)| self.reading(thing, &key, &records))
-            .collect();
-        let group = if self.is_packed() { pack(&group) } else { group };
-        for outgoing in group.chunks(500) {
+        for outgoing in self.tried.messages(&readings).chunks(500) {
             for result in self.publisher.publish(outgoing.to_vec()).await {
                 result.expect("published");
             }
         }
     }
 
-    fn is_packed(&self) -> bool {
-        self.manifest.inputs == [Lane::Valid]
-    }
-
-    fn reading(&self, thing: &str, key: &str, records: &[(&str, f64)]) -> Outgoing {
-        let records = records.iter().map(|(name, value)| Record {
-            v: Some(*value),
-            ..Record::named(*name)
-        });
-        let reading = Reading {
-            records: records.collect(),
-        };
-        let id = format!("{thing}:{key}");
-        let mut envelope = Envelope::new(&id, "/local/test", thing, Timestamp::now(), reading);
-        envelope.rawseq = "7-1".parse().ok();
-        let payload = if self.is_packed() {
-            serde_json::to_vec(&envelope)
-        } else {
-            serde_json::to_vec(&envelope.map(|reading| Observation {
-                records: reading.records,
-                annotation: serde_json::Map::new(),
-            }))
-        };
-        Outgoing {
-            subject: subject_of(Lane::Annotated, thing),
-            headers: vec![(header::CONTENT_TYPE, header::CLOUDEVENT.into())],
-            payload: payload.expect("it can be written").into(),
-            stream: "READINGS",
-        }
-    }
-
     /// Publishes bytes as if they were a reading of that thing.
     pub(crate) async fn give_raw(&self, thing: &str, payload: &str) {
-        let (lane, stream) = if self.is_packed() {
-            (Lane::Valid, "VALID")
-        } else {
-            (Lane::Annotated, "READINGS")
-        };
-        let outgoing = Outgoing {
-            subject: subject_of(lane, thing),
-            headers: Vec::new(),
-            payload: payload.to_owned().into(),
-            stream,
-        };
+        let outgoing = self.tried.message(thing, payload);
         self.publisher.send(outgoing).await.expect("published");
     }
 
@@ -246,6 +213,19 @@ impl World {
         total
     }
 
+    /// Waits until the worker has held so long that it has tried in vain that often.
+    pub(crate) async fn held(&self, tries: u64) {
+        let said = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            let is_holding = line["message"]
+                .as_str()
+                .is_some_and(|it| it.starts_with("still holding"));
+            is_holding && line["failed"].as_u64() >= Some(tries)
+        };
+        let what = format!("{:?}: it has tried {tries} times", self.tried);
+        eventually(&what, || async { self.log().lines().any(said).then_some(()) }).await;
+    }
+
     /// Waits until that many events `done` are there; more is wrong.
     pub(crate) async fn done(&self, wanted: usize) -> Vec<Value> {
         let count = async || self.count("EVENTS", "event.*.*.done").await;
@@ -268,7 +248,7 @@ impl World {
 
     /// What its durable on the input stream holds: never delivered, and not acknowledged.
     pub(crate) async fn left(&self) -> (u64, usize) {
-        let stream = if self.is_packed() { "VALID" } else { "READINGS" };
+        let stream = self.tried.reads().stream();
         let consumer: jetstream::consumer::PullConsumer = self
             .context
             .get_consumer_from_stream(&self.manifest.name, stream)
@@ -288,15 +268,6 @@ impl World {
         reasons
     }
 
-    /// Sets how many messages EVENTS keeps, and whether it refuses what is too much.
-    pub(crate) async fn limit_events(&self, max_messages: i64) {
-        let stream = self.context.get_stream("EVENTS").await.expect("the stream");
-        let mut config = stream.cached_info().config.clone();
-        config.max_messages = max_messages;
-        config.discard = jetstream::stream::DiscardPolicy::New;
-        self.context.update_stream(config).await.expect("updated");
-    }
-
     /// What the workers logged, for a test that fails.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("worker.log")).unwrap_or_default()
@@ -306,7 +277,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            eprintln!("{:?}\n{}", self.tried, self.log());
         }
         if let Some(mut server) = self.server.take() {
             let ended = server.kill().and_then(|()| server.wait());
@@ -318,96 +289,6 @@ impl Drop for World {
             eprintln!("`{}`: {error}", self.folder.display());
         }
     }
-}
-
-impl Process {
-    /// Tells it to stop, and says with what code it ended and after how long.
-    pub(crate) async fn terminate(mut self) -> (Option<i32>, Duration) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("it can be told");
-        let begun = Instant::now();
-        let status = eventually("the worker ends", || {
-            let ended = self.child.try_wait().expect("its status");
-            async move { ended }
-        })
-        .await;
-        (status.code(), begun.elapsed())
-    }
-
-    /// Waits until it has ended by itself; the code it ended with.
-    pub(crate) async fn ended(&mut self) -> Option<i32> {
-        let status = eventually("the worker ends", || {
-            let ended = self.child.try_wait().expect("its status");
-            async move { ended }
-        });
-        status.await.code()
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("its status").is_some()
-    }
-
-    /// What `/readyz?verbose` or another path answers: status and text.
-    pub(crate) async fn asked(&self, path: &str) -> (u16, String) {
-        let address = eventually("the health address", || async { self.address() }).await;
-        let url = format!("http://{address}{path}");
-        tokio::task::spawn_blocking(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .build()
-                .into();
-            let mut answer = agent.get(&url).call().expect("it answers");
-            let text = answer.body_mut().read_to_string().expect("a text");
-            (answer.status().as_u16(), text)
-        })
-        .await
-        .expect("asked")
-    }
-
-    /// The last address that was logged.
-    fn address(&self) -> Option<String> {
-        let log = fs::read_to_string(&self.health).ok()?;
-        log.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter_map(|line| line["health"].as_str().map(str::to_owned))
-            .next_back()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let ended = self.child.kill().and_then(|()| self.child.wait());
-            if let Err(error) = ended {
-                eprintln!("a worker: {error}");
-            }
-        }
-    }
-}
-
-fn subject_of(lane: Lane, thing: &str) -> String {
-    let name = |text| Name::new(text).expect("a name");
-    Subject::of(lane, name(SITE), name(thing)).to_string()
-}
-
-/// Packs of three, so that a pack has siblings.
-fn pack(group: &[Outgoing]) -> Vec<Outgoing> {
-    group
-        .chunks(3)
-        .map(|readings| {
-            let items: Vec<Value> = readings
-                .iter()
-                .map(|reading| serde_json::from_slice(&reading.payload).expect("JSON"))
-                .collect();
-            Outgoing {
-                subject: subject::pack(&Name::new(SITE).expect("a name")),
-                headers: vec![(header::CONTENT_TYPE, header::CLOUDEVENT_BATCH.into())],
-                payload: json!(items).to_string().into(),
-                stream: "VALID",
-            }
-        })
-        .collect()
 }
 
 fn configure(folder: &Path, operator: &Identity, manifest: &Manifest) -> u16 {
@@ -423,7 +304,7 @@ fn configure(folder: &Path, operator: &Identity, manifest: &Manifest) -> u16 {
             permissions: rights::Permissions {
                 publish: Vec::new(),
                 publish_not: vec![">".into()],
-                subscribe: vec!["_INBOX_trial.>".into()],
+                subscribe: vec![format!("{}.>", client::inbox_prefix(&manifest.name))],
             },
         },
         User {
@@ -467,7 +348,8 @@ fn serve(program: &Path, folder: &Path) -> Child {
         .expect("nats-server starts")
 }
 
-fn ulid() -> String {
+/// A number that no other world of this process has.
+fn number() -> String {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     COUNT
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed)

@@ -6,7 +6,7 @@ use telltale_runtime::prelude::*;
 /// What the worker is told.
 #[derive(Debug, clap::Args)]
 struct Args {
-    /// While this file is not there, readings with `outage` meet one.
+    /// While this file is not there, readings with `outage` meet one, and those with `wait` wait.
     #[arg(long, env = "TRIAL_GATE")]
     gate: Option<std::path::PathBuf>,
 }

@@ -13,6 +13,11 @@ pub(crate) async fn obey(records: &[Record], attempt: u32, gate: Option<&Path>) 
             "abort" => std::process::abort(),
             "hang" => std::future::pending().await,
             "slow" => tokio::time::sleep(Duration::from_secs_f64(value / 1e3)).await,
+            "wait" => {
+                while !gate.is_some_and(Path::exists) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
             "reject" => return Err(Failure::reject("unit")),
             "outage" if !gate.is_some_and(Path::exists) => {
                 return Err(Failure::outage(anyhow::anyhow!("the gate is shut")));
