@@ -87,7 +87,7 @@ pub(crate) async fn run<W: BatchWorker>(
             handled = next(&mut at.running) => at.handled(handled).await,
             returned = at.line.outbox.back(), if at.line.outbox.has_flying() => at.line.came_back(returned).await,
             chunk = inbox.take(CHUNK) => at.take_up(chunk).await,
-            _ = beat.tick() => at.line.desk.keep_alive().await,
+            _ = beat.tick() => at.line.beat().await,
             () = wait_until(wake) => {}
         }
         tokio::task::yield_now().await;

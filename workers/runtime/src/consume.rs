@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 use telltale_nats::Lane;
+use telltale_schemas::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
 /// Most messages taken up in one go. Around this number throughput does not change; far below it does.
@@ -173,6 +174,11 @@ impl Desk {
 
     pub(crate) fn len(&self) -> usize {
         self.tickets.len()
+    }
+
+    /// When the broker stored the oldest of it.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.tickets.values().map(|ticket| ticket.arrival.stored).min()
     }
 
     /// Takes a message in hand, in that many parts.

@@ -206,6 +206,7 @@ impl Line {
                 match self.follow(&work, drafts) {
                     Ok(None) => {
                         self.metrics.processed(Outcome::Filtered);
+                        self.metrics.times.succeeded();
                         self.desk.settle(work.item.ticket, End::Ack).await;
                     }
                     Ok(Some(follow)) => {
@@ -257,6 +258,7 @@ impl Line {
     /// Nothing follows from it.
     pub(crate) async fn filtered(&mut self, item: &Item) {
         self.metrics.processed(Outcome::Filtered);
+        self.metrics.times.succeeded();
         self.desk.settle(item.ticket, End::Ack).await;
         self.outage.succeeded();
     }
@@ -363,6 +365,7 @@ impl Line {
                         (End::Term(reason), Some(_)) => self.metrics.quarantined(reason),
                         // What was to be said instead was said.
                         (End::Term(reason), None) => self.metrics.unkept(reason),
+                        (End::Ack, _) if !waiting.is_moved => self.metrics.times.succeeded(),
                         _ => {}
                     }
                     self.desk.settle(waiting.item.ticket, waiting.end).await;
@@ -399,8 +402,15 @@ impl Line {
         self.show();
     }
 
-    /// Shows how much is in hand.
+    /// From time to time: what is in hand is kept alive, and shown.
+    pub(crate) async fn beat(&mut self) {
+        self.desk.keep_alive().await;
+        self.show();
+    }
+
+    /// Shows how much is in hand, and since when.
     pub(crate) fn show(&self) {
+        self.metrics.times.oldest(self.desk.oldest());
         self.metrics
             .in_flight
             .set(i64::try_from(self.desk.len()).unwrap_or(i64::MAX));

@@ -1,4 +1,6 @@
 //! What is counted. Labels come from enumerations alone, never from a message.
+mod times;
+
 use crate::health::Health;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -6,6 +8,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 use telltale_nats::Lane;
+use times::Times;
 
 /// Reasons of quarantine that are counted by name; any other counts as `other`.
 pub(crate) const REASONS: [&str; 26] = [
@@ -78,6 +81,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGauge,
     /// Whether the worker holds because something it needs is away.
     pub(crate) holding: IntGauge,
+    /// How old the oldest message in hand is, and when one was last done with.
+    pub(crate) times: Times,
 }
 
 impl Metrics {
@@ -153,6 +158,7 @@ impl Metrics {
                 "telltale_holding",
                 "1 while something that the stage needs is away.",
             )?,
+            times: Times::on(registry, stage)?,
         })
     }
 
@@ -287,6 +293,8 @@ mod tests {
             r#"telltale_quarantined_total{reason="json",stage="validate"} 0"#,
             r#"telltale_in_flight{stage="validate"} 0"#,
             r#"telltale_redeliveries_total{stage="validate"} 0"#,
+            r#"telltale_oldest_pending_seconds{stage="validate"} 0"#,
+            r#"telltale_last_success_timestamp_seconds{stage="validate"} 0"#,
         ] {
             assert!(before.contains(line), "{line} in {before}");
         }

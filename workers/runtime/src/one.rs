@@ -74,7 +74,7 @@ pub(crate) async fn run<W: Worker>(
             returned = at.line.outbox.back(), if at.line.outbox.has_flying() => at.line.came_back(returned).await,
             Some(handled) = at.running.next(), if !at.running.is_empty() => at.ended(handled).await,
             chunk = inbox.take(CHUNK) => at.take_up(chunk).await,
-            _ = beat.tick() => at.line.desk.keep_alive().await,
+            _ = beat.tick() => at.line.beat().await,
             () = wait_until(until) => {}
         }
         // The connection's own task has to run too.

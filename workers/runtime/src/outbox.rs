@@ -27,6 +27,8 @@ pub(crate) struct Waiting {
     pub(crate) end: End,
     /// To publish where the stream keeps no more of what was to be published.
     pub(crate) instead: Option<Box<Outgoing>>,
+    /// Whether it only goes elsewhere, to be tried there.
+    pub(crate) is_moved: bool,
     left: usize,
     refused: Option<PublishError>,
 }
@@ -124,6 +126,7 @@ impl Outbox {
         );
         let owner = self.filling.inputs.len();
         let left = follow.singles.len() + follow.readings.len();
+        let is_moved = follow.readings.is_empty() && follow.singles.iter().all(|(_, lane)| lane.is_none());
         for (outgoing, lane) in follow.singles {
             self.filling.posts.push(Post {
                 outgoing,
@@ -138,6 +141,7 @@ impl Outbox {
             cause,
             end,
             instead: follow.instead,
+            is_moved,
             left,
             refused: None,
         }));
