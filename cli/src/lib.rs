@@ -4,6 +4,7 @@ pub mod context;
 pub mod control;
 pub mod envfile;
 pub mod find;
+pub mod help;
 pub mod migrate;
 pub mod servers;
 pub mod stack;

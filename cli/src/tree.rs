@@ -1,5 +1,5 @@
 //! The command line.
-use crate::{commands, commands::exit, up};
+use crate::{commands, commands::exit, help, up};
 use clap::Parser as _;
 use std::process::ExitCode;
 
@@ -17,6 +17,8 @@ Examples:
   telltale status                      # is it well?
   telltale sql \"select * from latest\"  # what do we know?
 
+Topics: telltale help environment|exit-codes|subjects|sql
+
 Exit codes: 0 done, 1 failed, 2 asked wrongly, 3 something needed is not there, 4 not authorised,
 10 unhealthy, 130 interrupted.")]
 pub struct Cli {
@@ -32,6 +34,7 @@ enum Verb {
     Stop(up::Stop),
     Restart(up::Restart),
     Logs(up::Logs),
+    Help(help::Help),
     #[command(flatten)]
     Other(commands::Command),
 }
@@ -67,6 +70,7 @@ async fn run(verb: Verb) -> ExitCode {
         Verb::Stop(command) => command.run(),
         Verb::Restart(command) => command.run(),
         Verb::Logs(command) => command.run().await,
+        Verb::Help(command) => command.run(),
         Verb::Other(command) => return command.run().await,
     };
     done.unwrap_or_else(|error| exit::report(&error))

@@ -21,7 +21,8 @@ const ROWS: &str = "select to_char(time at time zone 'UTC', 'HH24:MI:SS.MS') || 
 /// The table and the lines to copy, after a start.
 pub(super) fn ready(status: &Status, layout: &Layout, took: Duration) -> anyhow::Result<()> {
     let title = format!("telltale is ready after {:.1} s", took.as_secs_f64());
-    out(&table(&title, status, layout, &prefix()))
+    out(&table(&title, status, layout, &prefix()))?;
+    warn(layout)
 }
 
 /// The same for one that runs already.
@@ -31,7 +32,36 @@ pub(super) fn already(status: &Status, layout: &Layout) -> anyhow::Result<()> {
         status,
         layout,
         &prefix(),
-    ))
+    ))?;
+    warn(layout)
+}
+
+/// Says what a stack of `up` is not, before somebody takes it for more.
+fn warn(layout: &Layout) -> anyhow::Result<()> {
+    let is_synced = std::fs::read_to_string(layout.nats_configuration())
+        .is_ok_and(|configuration| configuration.contains("sync_interval: always"));
+    Ok(io::stderr()
+        .lock()
+        .write_all(boxed(&caveats(is_synced)).as_bytes())?)
+}
+
+fn caveats(is_synced: bool) -> Vec<&'static str> {
+    let mut lines = vec!["for development: one machine, one copy of all data, no TLS, loopback only"];
+    if !is_synced {
+        lines.push("--sync default: a power cut loses what was accepted in the last two minutes");
+    }
+    lines.push("\"Towards production\" in docs/OPERATING.md says what more it takes");
+    lines
+}
+
+fn boxed(lines: &[&str]) -> String {
+    let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    let rule = "─".repeat(width + 2);
+    let mut text = format!("\n┌{rule}┐\n");
+    for line in lines {
+        let _infallible = writeln!(text, "│ {line:<width$} │");
+    }
+    text + &format!("└{rule}┘\n")
 }
 
 fn out(text: &str) -> anyhow::Result<()> {
@@ -155,6 +185,18 @@ pub(super) async fn first_rows(database_url: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn the_box_is_closed_and_warns_of_a_power_cut_only_where_there_is_one_to_fear() {
+        let text = boxed(&caveats(false));
+        let widths: Vec<_> = text.lines().skip(1).map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
+        assert!(
+            text.contains("for development") && text.contains("power cut"),
+            "{text}"
+        );
+        assert!(!boxed(&caveats(true)).contains("power cut"));
+    }
 
     #[test]
     fn the_table_says_where_everything_is_and_shows_no_secret() {
