@@ -6,7 +6,8 @@ mod provisioning;
 mod publishing;
 
 use broker::{Broker, Connection, PATIENCE};
-use telltale_nats::{Manifest, Outgoing};
+use telltale_nats::{Lane, Manifest, Outgoing};
+use telltale_tests::subject;
 
 fn manifest(json: &str) -> Manifest {
     Manifest::parse(json.as_bytes()).unwrap()
@@ -24,6 +25,11 @@ fn store() -> Manifest {
 
 fn over_limit() -> Manifest {
     manifest(r#"{"name":"over-limit","inputs":["annotated"],"outputs":["event"],"events":["over_limit"]}"#)
+}
+
+/// A message on a lane about that thing; its last token is `name` where the lane has one.
+fn on(lane: Lane, thing: impl Into<String>, name: &str) -> Outgoing {
+    outgoing(subject(lane, thing, name), None, lane.stream())
 }
 
 fn outgoing(subject: impl Into<String>, id: Option<&str>, stream: &'static str) -> Outgoing {

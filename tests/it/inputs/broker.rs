@@ -2,7 +2,10 @@
 use crate::faults::{PATIENCE, connect, ready};
 use std::time::Duration;
 use telltale_cli::stack::StackOptions;
-use telltale_nats::async_nats::{HeaderMap, Request};
+use telltale_nats::{
+    Lane,
+    async_nats::{HeaderMap, Request},
+};
 use telltale_tests::pipeline::Pipeline;
 
 const TRACES: [&str; 10] = [
@@ -70,7 +73,7 @@ async fn headers_sizes_and_floods_from_a_client_harm_nobody() {
         if !name.is_empty() {
             headers.insert(name, value);
         }
-        let subject = format!("raw.local.{thing}");
+        let subject = telltale_tests::subject(Lane::Raw, thing, "");
         client
             .publish_with_headers(subject, headers, body.into())
             .await

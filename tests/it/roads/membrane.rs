@@ -1,8 +1,9 @@
 //! Each identity can do its job with exactly its rights, and is refused all else.
-use super::{Broker, PATIENCE, manifest, outgoing, over_limit, store, validate};
+use super::{Broker, PATIENCE, manifest, on, outgoing, over_limit, store, validate};
 use futures::StreamExt as _;
 use std::time::Duration;
 use telltale_nats::{
+    Lane,
     async_nats::{
         HeaderMap, Request,
         jetstream::{self, consumer, kv},
@@ -65,7 +66,7 @@ async fn a_worker_does_its_job_with_exactly_its_rights() {
     let operator = broker.connect("operator").await.publisher();
     for n in 0..3 {
         operator
-            .send(outgoing(format!("annotated.local.t{n}"), None, "READINGS"))
+            .send(on(Lane::Annotated, format!("t{n}"), ""))
             .await
             .unwrap();
     }
@@ -104,7 +105,7 @@ async fn a_worker_does_its_job_with_exactly_its_rights() {
         result.unwrap();
     }
     let batch = (0..100)
-        .map(|n| outgoing(format!("event.local.t{n}.over_limit"), None, "EVENTS"))
+        .map(|n| on(Lane::Event, format!("t{n}"), "over_limit"))
         .collect();
     assert!(worker.publisher().publish(batch).await.iter().all(Result::is_ok));
     assert!(
@@ -215,9 +216,7 @@ async fn the_bridge_publishes_raw_messages_and_reads_credentials() {
     ours.put("gateway", "{}".into()).await.unwrap();
     let mut bridge = broker.connect("bridge").await;
     let publisher = bridge.publisher();
-    let batch = (0..50)
-        .map(|n| outgoing(format!("raw.local.t{n}"), None, "RAW"))
-        .collect();
+    let batch = (0..50).map(|n| on(Lane::Raw, format!("t{n}"), "")).collect();
     assert!(publisher.publish(batch).await.iter().all(Result::is_ok));
     publisher
         .send(outgoing("event.local.t1.door_opened", None, "EVENTS"))

@@ -1,5 +1,5 @@
 //! The broker becomes what the files say, and nothing is destroyed by the way.
-use super::{Broker, outgoing, over_limit, store, validate};
+use super::{Broker, on, outgoing, over_limit, store, validate};
 use telltale_nats::{
     Lane, Manifest, Name, Publisher, Topology,
     async_nats::jetstream::{self, consumer},
@@ -22,7 +22,7 @@ async fn plan(broker: &Broker, topology: &Topology, manifests: &[Manifest]) -> P
 async fn fill(broker: &Broker, count: usize) {
     let client = broker.connect("operator").await.client;
     let publisher = Publisher::new(client, publish::Options::default());
-    let group = (0..count).map(|n| outgoing(format!("annotated.local.t{n}"), None, "READINGS"));
+    let group = (0..count).map(|n| on(Lane::Annotated, format!("t{n}"), ""));
     for result in publisher.publish(group.collect()).await {
         result.unwrap();
     }

@@ -1,12 +1,13 @@
 //! What is confirmed is stored, and what is not stored is told apart.
-use super::{Broker, Connection, PATIENCE, outgoing};
+use super::{Broker, Connection, PATIENCE, on, outgoing};
 use rustix::process::Signal;
 use std::time::Duration;
 use telltale_nats::{
-    Outgoing, PublishError, Publisher, Topology,
+    Lane, Outgoing, PublishError, Publisher, Topology,
     publish::{Ack, Options},
     topology::{Limits, Size},
 };
+use telltale_tests::subject;
 use tokio::time::{Instant, timeout};
 
 async fn publisher(broker: &Broker, options: Options) -> Publisher {
@@ -18,7 +19,7 @@ fn readings(count: usize, prefix: &str) -> Vec<Outgoing> {
     (0..count)
         .map(|n| {
             outgoing(
-                format!("annotated.local.t{}", n % 7),
+                subject(Lane::Annotated, format!("t{}", n % 7), ""),
                 Some(&format!("{prefix}{n}")),
                 "READINGS",
             )
@@ -81,7 +82,7 @@ async fn a_group_for_several_streams_is_confirmed_by_each() {
     let publisher = publisher(&broker, ATOMIC).await;
     let mut group = readings(40, "a");
     for n in 0..40 {
-        group.insert(2 * n, outgoing(format!("event.local.t{n}.x"), None, "EVENTS"));
+        group.insert(2 * n, on(Lane::Event, format!("t{n}"), "x"));
     }
     group.push(outgoing("redo.store", None, "REDO"));
     let expected: Vec<&str> = group.iter().map(|one| one.stream).collect();
@@ -141,21 +142,13 @@ async fn a_full_stream_is_told_from_a_full_subject() {
     broker.provision(&topology, &[]).await;
     for options in [SINGLE, ATOMIC] {
         let publisher = publisher(&broker, options).await;
-        let group = (0..200)
-            .map(|n| outgoing(format!("raw.local.t{n}"), None, "RAW"))
-            .collect();
+        let group = (0..200).map(|n| on(Lane::Raw, format!("t{n}"), "")).collect();
         let results = publisher.publish(group).await;
         assert_eq!(results.last().unwrap(), &Err(PublishError::Full), "{options:?}");
 
         let thing = if options.atomic_min == 0 { "a" } else { "b" };
-        let mut group: Vec<_> = (0..20)
-            .map(|_| outgoing(format!("quarantine.local.{thing}.json"), None, "QUARANTINE"))
-            .collect();
-        group.push(outgoing(
-            format!("quarantine.local.{thing}.depth"),
-            None,
-            "QUARANTINE",
-        ));
+        let mut group: Vec<_> = (0..20).map(|_| on(Lane::Quarantine, thing, "json")).collect();
+        group.push(on(Lane::Quarantine, thing, "depth"));
         let results = publisher.publish(group).await;
         assert!(results[..2].iter().all(Result::is_ok), "{results:?}");
         assert!(

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what is wrong in a test ends it")]
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
+use telltale_nats::{Lane, Name, Subject};
 use telltale_runtime::{Cause, Delivery, Failure, Worker, delivery::Raw, things::Things, verdict::Emit};
 use telltale_schemas::{Envelope, RawSeq, Reading, Timestamp};
 use telltale_validate::Validate;
@@ -23,6 +24,7 @@ fn delivery(seq: u64, line: &Value) -> Delivery<Raw> {
         None => line["payload"].as_str().unwrap().to_owned(),
     };
     let headers = line["headers"].as_object().cloned().unwrap_or_default();
+    let name = |plain: &str| Name::new(plain).unwrap();
     let text = |value: Value| value.as_str().unwrap().to_owned();
     Delivery {
         cause: Delivery::of(envelope).cause,
@@ -32,7 +34,7 @@ fn delivery(seq: u64, line: &Value) -> Delivery<Raw> {
                 .into_iter()
                 .map(|(name, value)| (name, text(value)))
                 .collect(),
-            subject: format!("raw.site.{thing}"),
+            subject: Subject::of(Lane::Raw, name("site"), name(thing)).to_string(),
             stored,
         },
     }
