@@ -7,7 +7,7 @@ use crate::{
     outbox::{Outbox, Pending},
     pace::Pace,
     pack,
-    route::{Route, outside_name},
+    route::Route,
     uplink::{Busy, EVENT_MAX, PAYLOAD_MAX, Receipt, Refusal, Uplink},
 };
 use bytes::Bytes;
@@ -218,7 +218,7 @@ impl Intake {
         let key = key_of(uplink);
         let (mut messages, mut ids) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         for (thing, records) in parts {
-            let name = outside_name(&thing).ok_or_else(|| Refusal::Invalid {
+            let name = Name::new(thing.as_str()).map_err(|_| Refusal::Invalid {
                 reason: "name",
                 faults: vec![Fault::at("", format!("`{thing}` cannot be a thing's name"))],
             })?;

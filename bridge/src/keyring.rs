@@ -1,5 +1,5 @@
 //! Who may come in: credentials read from their bucket at first sight, kept by watch, proven once.
-use crate::{credential::Credential, guard::Guard, route::outside_name};
+use crate::{credential::Credential, guard::Guard};
 use futures::StreamExt as _;
 use lru::LruCache;
 use sha2::{Digest as _, Sha256};
@@ -203,7 +203,7 @@ impl Keyring {
         if let Some(held) = self.known().find(device) {
             return Ok(Some(held));
         }
-        let Some(name) = outside_name(device) else {
+        let Ok(name) = Name::new(device) else {
             return Ok(None);
         };
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner).clone();

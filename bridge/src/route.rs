@@ -58,18 +58,10 @@ impl Route {
     }
 }
 
-/// A name as it may come from outside: what could break a header, a line of a log or PostgreSQL's text is none.
-pub(crate) fn outside_name(plain: &str) -> Option<Name> {
-    if plain.chars().any(char::is_control) {
-        return None;
-    }
-    Name::new(plain).ok()
-}
-
 fn name(escaped: &str) -> Result<Name, RouteError> {
     decode(escaped)
         .as_deref()
-        .and_then(outside_name)
+        .and_then(|plain| Name::new(plain).ok())
         .ok_or(RouteError::Name)
 }
 

@@ -15,7 +15,10 @@ use std::{
     collections::VecDeque,
     future::{Future, IntoFuture as _},
     pin::{Pin, pin},
-    sync::{Mutex, PoisonError, atomic::AtomicU64, atomic::Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -148,6 +151,8 @@ pub struct Publisher {
     window: Semaphore,
     batch_prefix: String,
     batch_count: AtomicU64,
+    /// Most messages that are sent before their confirmations are awaited: fewer where these do not come in time.
+    at_once: AtomicUsize,
     /// Streams that turned out to take no batches.
     unbatched: Mutex<Vec<&'static str>>,
 }
@@ -171,6 +176,7 @@ impl Publisher {
             window: Semaphore::new(window),
             batch_prefix: format!("{:016x}", rand::random::<u64>()),
             batch_count: AtomicU64::new(0),
+            at_once: AtomicUsize::new(window),
             unbatched: Mutex::new(Vec::new()),
         }
     }
@@ -210,20 +216,58 @@ impl Publisher {
             .expect("a result for each message")
     }
 
+    /// A lot of which some is not confirmed in time is not sent on: what waits behind it would only be later still,
+    /// and the next one is half as large, so that over a slow connection something is confirmed each time.
     async fn lot(&self, stream: &'static str, mut lot: Lot) -> Vec<Settled> {
-        if self.options.atomic_min == 0 || lot.len() < self.options.atomic_min || self.is_unbatched(stream) {
-            return self.singles(lot).await;
-        }
         let mut settled = Vec::with_capacity(lot.len());
         while !lot.is_empty() {
-            let rest = lot.split_off(self.batch_length(&lot));
-            settled.extend(match self.batch(stream, &lot).await {
-                Ok(acks) => lot.into_iter().map(|(place, _)| place).zip(acks).collect(),
-                Err(batch::Refused) => self.singles(lot).await,
+            let mut rest = lot.split_off(lot.len().min(self.at_once.load(Ordering::Relaxed)));
+            let is_batch = self.options.atomic_min > 0
+                && lot.len() >= self.options.atomic_min
+                && !self.is_unbatched(stream);
+            let sent = if is_batch {
+                let mut behind = lot.split_off(self.batch_length(&lot));
+                behind.append(&mut rest);
+                rest = behind;
+                match self.batch(stream, &lot).await {
+                    Ok(acks) => lot.into_iter().map(|(place, _)| place).zip(acks).collect(),
+                    Err(batch::Refused) => self.singles(lot).await,
+                }
+            } else {
+                self.singles(lot).await
+            };
+            let late = sent.iter().find_map(|(_, result)| match result {
+                Err(error @ PublishError::Away(_)) => Some(error.clone()),
+                _ => None,
             });
+            self.adapt(sent.len(), late.is_some());
+            settled.extend(sent);
+            if let Some(error) = late {
+                settled.extend(rest.into_iter().map(|(place, _)| (place, Err(error.clone()))));
+                break;
+            }
             lot = rest;
         }
         settled
+    }
+
+    /// Half as many as were too many, twice as many as were not.
+    fn adapt(&self, sent: usize, late: bool) {
+        let change = |at_once: usize| {
+            Some(if late {
+                // One alone is not late for being too many.
+                if sent > 1 {
+                    (sent / 2).min(at_once)
+                } else {
+                    at_once
+                }
+            } else {
+                at_once.max(sent.saturating_mul(2)).min(self.options.window)
+            })
+        };
+        self.at_once
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change)
+            .ok();
     }
 
     async fn singles(&self, lot: Lot) -> Vec<Settled> {

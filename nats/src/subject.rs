@@ -125,6 +125,9 @@ pub enum NameError {
     /// Longer than [`TOKEN_MAX`] once escaped.
     #[error("`{0}` takes more than 64 bytes in a subject")]
     TooLong(String),
+    /// Holds a control character, which no header can: an id that is made of the name could not be published.
+    #[error("`{0}` holds a control character")]
+    Control(String),
     /// Begins with `_`, which is kept for packs.
     #[error("`{0}` begins with `_`, which is kept for our own use")]
     Reserved(String),
@@ -145,13 +148,17 @@ const fn is_plain(byte: u8) -> bool {
 }
 
 impl Name {
-    /// From the plain name. Any text will do but the empty one, one that begins with `_`, and a too long one.
+    /// From the plain name. Any text will do but the empty one, one that begins with `_` or holds a control
+    /// character, and a too long one.
     pub fn new(plain: impl Into<String>) -> Result<Self, NameError> {
         let plain = plain.into();
         match plain.as_bytes().first() {
             None => return Err(NameError::Empty),
             Some(b'_') => return Err(NameError::Reserved(plain)),
             Some(_) => {}
+        }
+        if plain.chars().any(char::is_control) {
+            return Err(NameError::Control(plain.escape_debug().take(80).collect()));
         }
         let escapes = plain.bytes().filter(|byte| !is_plain(*byte)).count();
         if plain.len() + 2 * escapes > TOKEN_MAX {
@@ -380,6 +387,16 @@ mod tests {
             "", "=", "=4", "=zz", "=2e", "=41", "=FF", "a b", "a.b", "*", ">", "_pack", "=5Fpack",
         ] {
             assert!(Name::from_token(token).is_err(), "{token}");
+        }
+        for (plain, token) in [("a\nb", "a=0Ab"), ("a\u{7f}", "a=7F"), ("a\u{85}", "a=C2=85")] {
+            assert!(
+                matches!(Name::new(plain), Err(NameError::Control(_))),
+                "{plain:?}"
+            );
+            assert!(
+                matches!(Name::from_token(token), Err(NameError::Control(_))),
+                "{token}"
+            );
         }
         assert!(Name::new("x".repeat(65)).is_err());
         assert!(Name::new(".".repeat(22)).is_err());

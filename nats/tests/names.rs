@@ -18,6 +18,7 @@ proptest! {
             }
             Err(NameError::TooLong(_)) => prop_assert!(plain.len() * 3 > TOKEN_MAX),
             Err(NameError::Reserved(_)) => prop_assert!(plain.starts_with('_')),
+            Err(NameError::Control(_)) => prop_assert!(plain.chars().any(char::is_control)),
             Err(other) => prop_assert!(false, "{other}"),
         }
     }

@@ -96,7 +96,8 @@ pub struct Envelope<D> {
     /// Always `1.0`.
     pub specversion: SpecVersion,
     /// Names the effect, not the transport: `<thing>:<key>` for what came in,
-    /// `<id of the cause>.<worker>.<n>` for what a worker made.
+    /// `<id of the cause>.<worker>.<n>` for what a worker made. It fits into a header ([`crate::id::is_id`]).
+    #[serde(deserialize_with = "id_of_envelope")]
     pub id: String,
     /// The CloudEvents type.
     #[serde(rename = "type")]
@@ -136,6 +137,17 @@ pub struct Envelope<D> {
     pub expirytime: Option<Timestamp>,
     /// The data.
     pub data: D,
+}
+
+fn id_of_envelope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if crate::id::is_id(&id) {
+        Ok(id)
+    } else {
+        Err(serde::de::Error::custom(
+            "an `id` has 1 to 1024 characters, and no control character",
+        ))
+    }
 }
 
 impl<D> Envelope<D> {

@@ -10,6 +10,15 @@ pub fn is_key(key: &str) -> bool {
     (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, 0x21..=0x7e))
 }
 
+/// Longest id of an envelope, in characters.
+pub const ID_MAX: usize = 1_024;
+
+/// Whether an envelope may have that id: 1 to 1 024 characters, none of them an ASCII control character, which no
+/// header can hold.
+pub fn is_id(id: &str) -> bool {
+    !id.is_empty() && !id.bytes().any(|byte| byte.is_ascii_control()) && id.chars().count() <= ID_MAX
+}
+
 /// The id of what came in: `<thing>:<key>`.
 pub fn of(thing: &str, key: &str) -> String {
     format!("{thing}:{key}")
@@ -112,6 +121,23 @@ mod tests {
             assert_eq!(refused(id, "validate", generation), Some("t:7-1"));
             assert_eq!(refused(id, "validate", 1), None);
             assert_eq!(refused(id, "store", generation), None);
+        }
+    }
+
+    #[test]
+    fn an_id_fits_into_a_header() {
+        for good in ["t:k", "Straße 7:1 2", &"x".repeat(ID_MAX)] {
+            assert!(is_id(good), "{good}");
+        }
+        for bad in [
+            "",
+            "t:a\nNats-Rollup: all",
+            "t:\r",
+            "t:\0",
+            "t:\u{7f}",
+            &"x".repeat(ID_MAX + 1),
+        ] {
+            assert!(!is_id(bad), "{bad:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! F24, F25: the broker's files are damaged. F34: PostgreSQL cannot sync. F35: its disk is full.
+//! F18: the broker's disk is full. F24, F25: its files are damaged. F34: PostgreSQL cannot sync. F35: its disk is full.
 use super::{PATIENCE, QUARANTINED, READINGS, log, ready, send, skipped, unready};
 use std::{
     fs::{self, OpenOptions},
@@ -232,6 +232,17 @@ impl Disk {
             .is_ok_and(|status| status.success())
             .then(|| Self(at.to_owned()))
     }
+
+    /// Leaves no room on it until the file is removed.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        let full = Command::new("dd")
+            .args(["if=/dev/zero", "bs=4k", &format!("of={}", ballast.display())])
+            .output()
+            .unwrap();
+        assert!(!full.status.success(), "the disk is full");
+        ballast
+    }
 }
 
 impl Drop for Disk {
@@ -254,12 +265,7 @@ async fn a_full_disk_of_the_database_holds_everything_and_is_over_when_there_is_
     let mut pipeline = Pipeline::start(options).await;
     send(&pipeline, 0, 50);
     pipeline.until(READINGS, 50, PATIENCE).await;
-    let ballast = home.join("ballast");
-    let full = Command::new("dd")
-        .args(["if=/dev/zero", "bs=64k", &format!("of={}", ballast.display())])
-        .output()
-        .unwrap();
-    assert!(!full.status.success(), "the disk is full");
+    let ballast = disk.fill();
 
     // More than any page of the tables has room for.
     let text = "x".repeat(100_000);
@@ -291,6 +297,43 @@ async fn a_full_disk_of_the_database_holds_everything_and_is_over_when_there_is_
 
     fs::remove_file(&ballast).unwrap();
     pipeline.until(READINGS, 250, PATIENCE).await;
+    pipeline.at_rest(PATIENCE).await;
+    assert_eq!(pipeline.count(QUARANTINED).await, Some(0));
+    pipeline.stack.shutdown().await;
+    drop((pipeline, disk));
+    fs::remove_dir_all(dir).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_broker_refuses_and_is_over_when_there_is_room_and_the_broker_begins_anew() {
+    let dir = scratch("faults").unwrap();
+    let Some(disk) = Disk::mount(&Layout::at(&dir).nats().join("jetstream"), 64) else {
+        return skipped("only root may mount the small disk that is to be full");
+    };
+    let options = StackOptions {
+        dir: Some(dir.clone()),
+        ..StackOptions::default()
+    };
+    let mut pipeline = Pipeline::start(options).await;
+    send(&pipeline, 0, 50);
+    pipeline.until(READINGS, 50, PATIENCE).await;
+    let ballast = disk.fill();
+    eventually_async("the bridge refuses for a while", PATIENCE, || async {
+        let answer = pipeline
+            .http
+            .post("/things/t1/readings", &[], br#"{"temperature":1}"#)
+            .ok()?;
+        // What still went in is counted below.
+        (answer.status == 503).then(|| assert!(answer.retry_after.is_some(), "{answer:?}"))
+    })
+    .await;
+
+    fs::remove_file(&ballast).unwrap();
+    // nats-server remembers a write that failed for as long as it runs, whatever room there is.
+    pipeline.stack.supervisor().unit("nats").unwrap().restart();
+    send(&pipeline, 50, 150);
+    let all = "select count(distinct message_id) from readings where message_id like '%:k%'";
+    pipeline.until(all, 150, PATIENCE).await;
     pipeline.at_rest(PATIENCE).await;
     assert_eq!(pipeline.count(QUARANTINED).await, Some(0));
     pipeline.stack.shutdown().await;

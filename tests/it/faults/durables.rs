@@ -1,12 +1,13 @@
-//! F20: an operator purges, deletes and makes a stream again. F21: a durable is deleted, or begins anew.
+//! F5: what comes again later than the broker remembers. F20: an operator purges, deletes and makes a stream again. F21: a durable is deleted, or begins anew.
 use super::{PATIENCE, QUARANTINED, READINGS, connect, ready, send, unready};
 use futures::StreamExt as _;
 use std::{
     collections::HashMap,
+    fs,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use telltale_cli::stack::StackOptions;
+use telltale_cli::stack::{StackOptions, scratch};
 use telltale_nats::{Lane, Name, async_nats::jetstream, client};
 use telltale_tests::{eventually_async, pipeline::Pipeline};
 
@@ -167,4 +168,43 @@ async fn a_durable_that_is_deleted_or_begins_anew_replays_all_and_changes_nothin
         most >= Some(2),
         "the replay came by here: whoever has effects keeps account of ids"
     );
+}
+
+/// The runtime's point behind the broker's confirmation of what a worker published.
+const CONFIRMED: &str = "annotate.after_publish";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_again_when_the_broker_has_forgotten_it_is_twice_on_the_wire_and_one_row() {
+    let folder = scratch("points").unwrap();
+    let options = StackOptions {
+        ack_wait: Some(Duration::from_secs(2)),
+        env: vec![("TELLTALE_FAULT_DIR".into(), folder.display().to_string())],
+        ..StackOptions::default()
+    };
+    let mut pipeline = Pipeline::start(options).await;
+    let js = context(&pipeline).await;
+    let stream = js.get_stream("READINGS").await.unwrap();
+    let mut forgetful = stream.cached_info().config.clone();
+    forgetful.duplicate_window = Duration::from_millis(100);
+    js.update_stream(forgetful).await.unwrap();
+
+    fs::write(folder.join(format!("{CONFIRMED}.armed")), "").unwrap();
+    send(&pipeline, 0, 20);
+    eventually_async("annotate is killed", PATIENCE, || async {
+        folder.join(format!("{CONFIRMED}.fired")).exists().then_some(())
+    })
+    .await;
+    pipeline.until(READINGS, 20, PATIENCE).await;
+    pipeline.at_rest(PATIENCE).await;
+    let stored = js
+        .get_stream("READINGS")
+        .await
+        .unwrap()
+        .cached_info()
+        .state
+        .messages;
+    assert!(stored > 20, "nothing came twice: {stored}");
+    assert_eq!(pipeline.count(READINGS).await, Some(20));
+    assert_eq!(pipeline.count(QUARANTINED).await, Some(0));
+    fs::remove_dir_all(folder).ok();
 }

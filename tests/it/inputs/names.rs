@@ -11,7 +11,7 @@ const GOOD: &[u8] = br#"{"temperature":1}"#;
 /// Past the bridge, where the subject is the name. Says how many were kept.
 async fn other_spellings(pipeline: &mut Pipeline) -> i64 {
     let client = connect(pipeline, "client").await;
-    let wrong = ["=", "=4", "=zz", "=2e", "=41", "_pack", "$JS", "a=2eb"];
+    let wrong = ["=", "=4", "=zz", "=2e", "=41", "_pack", "$JS", "a=2eb", "a=0Ab"];
     assert!(wrong.iter().all(|token| Name::from_token(token).is_err()));
     for token in wrong {
         // No name of ours has such a token, so no subject of ours either.

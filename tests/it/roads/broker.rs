@@ -31,7 +31,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Broker {
     process: Child,
-    port: u16,
+    pub(crate) port: u16,
     dir: PathBuf,
     identities: BTreeMap<String, Identity>,
     pub(crate) site: Name,
@@ -176,9 +176,14 @@ impl Broker {
     }
 
     pub(crate) async fn connect_once(&self, user: &str) -> Result<Connection, ConnectError> {
+        self.connect_through(self.port, user).await
+    }
+
+    /// By another port of this machine that leads to the server's.
+    pub(crate) async fn connect_through(&self, port: u16, user: &str) -> Result<Connection, ConnectError> {
         let (refused, denied) = mpsc::unbounded_channel();
         let access = Access {
-            url: format!("nats://127.0.0.1:{}", self.port),
+            url: format!("nats://127.0.0.1:{port}"),
             seed: self.identities.get(user).map(|identity| identity.seed.clone()),
             user: user.to_owned(),
         };

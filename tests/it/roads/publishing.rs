@@ -1,7 +1,8 @@
 //! What is confirmed is stored, and what is not stored is told apart.
 use super::{Broker, Connection, PATIENCE, on, outgoing};
 use rustix::process::Signal;
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
+use telltale_checker::proxy::{Direction, Tcp, Toxic};
 use telltale_nats::{
     Lane, Outgoing, PublishError, Publisher, Topology,
     publish::{Ack, Options},
@@ -248,6 +249,50 @@ async fn a_server_that_hangs_is_away_within_the_time_out() {
             .all(Result::is_ok)
     );
     assert_eq!(stored(&broker, "READINGS").await, 100);
+}
+
+/// All of it at once takes twice as long as a confirmation may, and what is sent again waits behind what was
+/// sent before.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_slow_connection_a_large_group_comes_through_in_parts() {
+    let broker = Broker::with(&[]).await;
+    let wire = Tcp::start((Ipv4Addr::LOCALHOST, broker.port).into())
+        .await
+        .unwrap();
+    for (options, prefix) in [(SINGLE, "a"), (ATOMIC, "b")] {
+        let through = broker.connect_through(wire.address().port(), "operator").await;
+        let options = Options {
+            ack_timeout: Duration::from_millis(500),
+            ..options
+        };
+        let publisher = Publisher::new(through.unwrap().client, options);
+        let mut left = readings(400, prefix);
+        for reading in &mut left {
+            reading.payload = vec![b' '; 1_000].into();
+        }
+        wire.set(Direction::Up, Toxic::Bandwidth(400_000));
+        let (deadline, mut pause, mut attempts) =
+            (Instant::now() + 3 * PATIENCE, Duration::from_millis(200), 0);
+        while !left.is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "{} are left after {attempts} attempts",
+                left.len()
+            );
+            let results = publisher.publish(left.clone()).await;
+            let mut confirmed = results.iter().map(Result::is_ok);
+            left.retain(|_| !confirmed.next().unwrap());
+            attempts += 1;
+            // As whoever holds does.
+            if !left.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(Duration::from_secs(2));
+            }
+        }
+        assert!(attempts > 1, "it was slow");
+        wire.heal();
+    }
+    assert_eq!(stored(&broker, "READINGS").await, 800);
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ pub(crate) enum ComposeError {
     },
     #[error("`{0}` cannot stand in a subject")]
     Name(String, #[source] telltale_nats::subject::NameError),
+    #[error("`{}` is no id: 1 to 1024 characters, and no control character", .0.escape_debug())]
+    Id(String),
     #[error("the message cannot be written as JSON")]
     Json(#[source] serde_json::Error),
 }
@@ -85,13 +87,7 @@ impl Writer {
             None => cause.thing.clone(),
         };
         let same = message.same_id();
-        let id = draft.id.unwrap_or_else(|| {
-            if same {
-                cause.id.clone()
-            } else {
-                id::effect(&cause.id, self.stage, n)
-            }
-        });
+        let id = self.id(draft.id, same, cause, n)?;
         let intake = draft.intake.unwrap_or_default();
         let traceparent = cause
             .traceparent
@@ -149,6 +145,22 @@ impl Writer {
             },
             lane,
         ))
+    }
+
+    /// Its own, the cause's where it stays the same effect, or one that follows from the cause's.
+    fn id(&self, own: Option<String>, same: bool, cause: &Cause, n: usize) -> Result<String, ComposeError> {
+        let id = own.unwrap_or_else(|| {
+            if same {
+                cause.id.clone()
+            } else {
+                id::effect(&cause.id, self.stage, n)
+            }
+        });
+        if id::is_id(&id) {
+            Ok(id)
+        } else {
+            Err(ComposeError::Id(id))
+        }
     }
 
     /// The last token of the subject, if the worker may use it.

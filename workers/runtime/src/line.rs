@@ -16,7 +16,7 @@ use crate::{
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use telltale_nats::{Name, publish::PublishError};
-use telltale_schemas::{Timestamp, kinds::Fault};
+use telltale_schemas::{Timestamp, id, kinds::Fault};
 
 /// What holds for every message of a worker.
 #[derive(Debug, Clone)]
@@ -185,7 +185,8 @@ impl Line {
         if let Some(thing) = thing
             && (item.arrival.pack || thing == cause.thing)
         {
-            cause.id = owned("id").unwrap_or(cause.id);
+            // What no header can hold would keep its own quarantine entry from being published.
+            cause.id = owned("id").filter(|id| id::is_id(id)).unwrap_or(cause.id);
             cause.thing = thing;
             cause.time = time("time").unwrap_or(cause.time);
             cause.recordedtime = time("recordedtime");
