@@ -7,11 +7,18 @@ mod tables;
 mod tests;
 
 pub use tables::PRIMARY;
-use tables::{ALIASES, FOUND, KIN, Row, SECONDARY, row};
+use tables::{ALIASES, FOUND, KIN, Row, SECONDARY, UCUM, row};
 
 /// Whether the SenML registry has it as a primary unit.
 pub fn is_primary(unit: &str) -> bool {
     PRIMARY.contains(&unit)
+}
+
+/// What UCUM, the code system of observations on the web, calls a primary unit; `None` for a unit that is none.
+pub fn ucum(primary: &str) -> Option<&'static str> {
+    let unit = PRIMARY.iter().find(|unit| **unit == primary)?;
+    let other = UCUM.iter().find(|(senml, _)| senml == unit);
+    Some(other.map_or(*unit, |(_, ucum)| *ucum))
 }
 
 /// The value in the primary unit of the same quantity; a primary unit stays as it is, `None` is an unknown one.

@@ -9,6 +9,28 @@ pub const PRIMARY: &[&str] = &[
     "kg/m3", "deg", "NTU",
 ];
 
+/// Primary units that UCUM spells in another way. What it has no unit for is a number with a note in braces.
+pub(super) const UCUM: &[(&str, &str)] = &[
+    ("lat", "deg"),
+    ("lon", "deg"),
+    ("pH", "[pH]"),
+    ("dBW", "dB[W]"),
+    ("Bspl", "B[SPL]"),
+    ("count", "{count}"),
+    ("/", "1"),
+    ("%RH", "%"),
+    ("%EL", "%"),
+    ("EL", "s"),
+    ("beat/min", "{beat}/min"),
+    ("beats", "{beat}"),
+    ("B", "By"),
+    ("VA", "V.A"),
+    ("VAs", "V.A.s"),
+    ("var", "V.A"),
+    ("vars", "V.A.s"),
+    ("NTU", "{NTU}"),
+];
+
 /// `target = (x + shift) · num / den`: a quotient, because 1/1000 and 1/3.6 are no doubles.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {

@@ -1,6 +1,6 @@
 //! Every row both ways.
 use super::{
-    tables::{ALIASES, FOUND, KIN, SECONDARY},
+    tables::{ALIASES, FOUND, KIN, SECONDARY, UCUM},
     *,
 };
 
@@ -168,4 +168,20 @@ fn an_unknown_unit_is_not_guessed() {
         assert_eq!(to_primary(unit, 1.0), None, "{unit}");
     }
     assert_eq!(to_primary(&"m".repeat(100_000), 1.0), None);
+}
+
+#[test]
+fn each_primary_unit_has_a_code_of_ucum_and_no_other_has() {
+    for unit in PRIMARY {
+        let code = ucum(unit).unwrap();
+        assert!(!code.is_empty() && code.is_ascii(), "{unit}");
+    }
+    assert_eq!(
+        (ucum("Cel"), ucum("%RH"), ucum("/")),
+        (Some("Cel"), Some("%"), Some("1"))
+    );
+    assert_eq!((ucum("degF"), ucum("")), (None, None));
+    for (senml, code) in UCUM {
+        assert!(is_primary(senml) && senml != code, "{senml}");
+    }
 }

@@ -1,21 +1,30 @@
 //! Adds to a reading what is known about its thing.
 //!
 //! A join and nothing else: the same reading and the same revision of the thing's entry give the same observation.
+use serde_json::{Map, Value};
 use telltale_runtime::{
     prelude::*,
-    things::{self, Things},
+    things::{self, Annotations, Facts},
 };
+use telltale_schemas::units;
+
+/// What an annotation says of each property.
+const PROPERTIES: &str = "properties";
+/// The unit of a property's record, as a code of UCUM.
+const UCUM: &str = "ucum";
+/// The revision of the thing's entry.
+const REVISION: &str = "tdrev";
 
 /// The worker.
 #[derive(Debug)]
 pub struct Annotate {
-    things: Things,
+    annotations: Annotations,
 }
 
 impl Annotate {
-    /// One that knows these things.
-    pub fn new(things: Things) -> Self {
-        Self { things }
+    /// One that knows this of things.
+    pub fn new(annotations: Annotations) -> Self {
+        Self { annotations }
     }
 }
 
@@ -28,16 +37,12 @@ impl Worker for Annotate {
     const API: &'static [&'static str] = &[things::HOLDS];
 
     async fn start(_: NoArgs, at: &Resources) -> anyhow::Result<Self> {
-        Ok(Self::new(at.things().await?))
+        Ok(Self::new(at.annotations().await?))
     }
 
     async fn handle(&self, reading: Delivery<Reading>) -> Verdict<Observation> {
-        let annotation = match self.things.entry(reading.thing()).await? {
-            Some((revision, entry)) => {
-                let mut annotation = entry.annotation.clone();
-                annotation.insert("tdrev".to_owned(), revision.into());
-                annotation
-            }
+        let annotation = match self.annotations.of(reading.thing()).await? {
+            Some(facts) => annotation(facts, &reading.data.records),
             // Nothing is lost for want of a registration.
             None => [("registered".to_owned(), false.into())].into_iter().collect(),
         };
@@ -48,13 +53,38 @@ impl Worker for Annotate {
     }
 }
 
+/// All that is known about the thing, and of its properties those that the reading has.
+fn annotation(facts: Facts, records: &[Record]) -> Map<String, Value> {
+    let mut annotation = facts.annotation;
+    annotation.insert(REVISION.to_owned(), facts.revision.into());
+    let mut properties = Map::new();
+    for record in records {
+        let Some(Value::Object(known)) = facts.properties.get(&record.n) else {
+            continue;
+        };
+        if properties.contains_key(&record.n) {
+            continue;
+        }
+        let mut known = known.clone();
+        // The description may speak of the unit that the device sends; the record has a primary one by now.
+        if let Some(code) = record.u.as_deref().and_then(units::ucum) {
+            known.insert(UCUM.to_owned(), code.into());
+        }
+        properties.insert(record.n.clone(), known.into());
+    }
+    if !properties.is_empty() {
+        annotation.insert(PROPERTIES.to_owned(), properties.into());
+    }
+    annotation
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
-    use telltale_schemas::Envelope;
+    use serde_json::json;
+    use telltale_schemas::{Envelope, thing::Entry};
 
-    fn things() -> Things {
+    fn annotations() -> Annotations {
         let entries = json!([
             {"thing": "other"},
             {
@@ -66,8 +96,20 @@ mod tests {
                     "tdrev": "what stands here is not the revision",
                 },
             },
+            {
+                "thing": "described",
+                "td": {"title": "A thing"},
+                "annotation": {
+                    "platform": "urn:pillar:7",
+                    "properties": {
+                        "surface_temperature": {"observed": "urn:surface", "ucum": "[degF]"},
+                        "air_humidity": {"observed": "urn:humidity"},
+                    },
+                },
+            },
         ]);
-        Things::fixed(serde_json::from_value(entries).unwrap())
+        let entries: Vec<Entry> = serde_json::from_value(entries).unwrap();
+        Annotations::fixed(&entries)
     }
 
     fn reading(thing: &str) -> Delivery<Reading> {
@@ -90,7 +132,7 @@ mod tests {
     }
 
     async fn annotated(thing: &str) -> Value {
-        let emit = Annotate::new(things()).handle(reading(thing)).await.unwrap();
+        let emit = Annotate::new(annotations()).handle(reading(thing)).await.unwrap();
         let [draft] = emit.drafts() else {
             panic!("one observation for one reading")
         };
@@ -126,6 +168,19 @@ mod tests {
             annotated("nobody").await["annotation"],
             json!({"registered": false})
         );
+    }
+
+    #[tokio::test]
+    async fn of_its_properties_those_of_the_reading_are_told_with_the_records_unit() {
+        let expected = json!({
+            "platform": "urn:pillar:7",
+            "properties": {"surface_temperature": {"observed": "urn:surface", "ucum": "Cel"}},
+            "tdrev": 3,
+        });
+        let found = annotated("described").await;
+        assert_eq!(found["annotation"], expected);
+        let faults = telltale_schemas::check::data(telltale_schemas::Kind::Observation, &found);
+        assert_eq!(faults, []);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use crate::{
     health::Health,
     manifest::Needs,
     run::writer,
-    things::Things,
     verdict::Why,
     worker::{At, Offline},
 };
@@ -45,7 +44,7 @@ pub(crate) fn resources(
         worker: name,
         at: At::Offline(Box::new(Offline {
             site: process.site.clone(),
-            things: Things::fixed(entries),
+            things: entries,
             health: Health::default(),
             registry: Registry::new(),
         })),

@@ -1,10 +1,13 @@
-//! The `things` bucket as a worker reads it: cached, bounded, watched.
+//! The `things` bucket as a worker reads it: the part that it goes by, cached, bounded, watched.
 //!
-//! An entry is read when its thing is first seen, and kept up to date by a watch from then on. Absence is
-//! remembered too. Whatever the order in which a get's answer and a watch's update arrive, the newer revision
-//! stays; `holds` tells `telltale thing put` and `replay` from which revision on this copy judges.
+//! What is in the bucket is read once at start, in the background, as far as there is room; a thing that speaks
+//! before is asked for. A watch keeps all of it up to date from then on. Absence is remembered too. Whatever the
+//! order in which a get's answer and a watch's update arrive, the newer revision stays; `holds` tells `telltale
+//! thing put` and `replay` from which revision on this copy judges.
 mod cache;
 mod holds;
+mod texts;
+mod watch;
 
 pub use holds::{HoldsReply, HoldsRequest};
 
@@ -14,41 +17,58 @@ use async_nats::{
     jetstream::{self, kv},
 };
 use cache::{Cache, Known, Lookup, Ticket};
-use futures::StreamExt;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::{
     collections::HashMap,
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use telltale_nats::{Name, subject};
-use telltale_schemas::{Timestamp, check, thing::Entry};
-use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
+use telltale_schemas::thing::{Entry, Policy};
+use texts::{Parsed, Part, Texts};
+use tokio::{sync::watch as channel, task::JoinSet};
+use watch::Position;
 
 /// The bucket's name.
 pub const BUCKET: &str = "things";
 /// The operation that it answers.
 pub const HOLDS: &str = "holds";
-/// Things remembered, known and unknown ones.
-const ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// How much is remembered, in bytes: 100 000 things of a few models, and several thousand of which none is like
+/// another and each has a hundred properties.
+const BYTES_MAX: usize = 64 << 20;
 /// The bucket has so long to answer, well under what a handler has: its silence is an outage, no time-out.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
-/// Between two looks whether the bucket is still the same one.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// Before the watch is begun again after an error.
-const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
-/// An entry and its revision in the bucket.
-pub type Registered = (u64, Arc<Entry>);
-
-/// The entries of the `things` bucket. Clones share one cache.
+/// What is expected of things. Clones share one cache.
 #[derive(Debug, Clone)]
-pub struct Things(Arc<Source>);
+pub struct Policies(Arc<Things<Policy>>);
+
+/// What is known about things. Clones share one cache.
+#[derive(Debug, Clone)]
+pub struct Annotations(Arc<Things<Map<String, Value>>>);
+
+/// What is known about one thing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// Of its entry in the bucket.
+    pub revision: u64,
+    /// The annotation, but for its `properties`.
+    pub annotation: Map<String, Value>,
+    /// The annotation's `properties`, by name.
+    pub properties: Arc<Map<String, Value>>,
+}
+
+/// One part of the entries, which says `T` of properties.
+#[derive(Debug)]
+struct Things<T> {
+    source: Source,
+    parsed: Mutex<Parsed<T>>,
+}
 
 #[derive(Debug)]
 enum Source {
-    Fixed(HashMap<String, Registered>),
+    Fixed(HashMap<String, Known>),
     Bucket(Box<Bucket>),
 }
 
@@ -56,16 +76,17 @@ enum Source {
 struct Bucket {
     store: kv::Store,
     shared: Arc<Shared>,
-    /// The watch and the answerer; they end with the last clone.
+    /// The watch, the reader and the answerer; they end with the last clone.
     _tasks: JoinSet<()>,
 }
 
 /// What the watch writes and lookups read.
 #[derive(Debug)]
 struct Shared {
+    part: Part,
     cache: Mutex<Cache>,
     /// The newest revision that is applied.
-    held: watch::Sender<u64>,
+    held: channel::Sender<u64>,
 }
 
 /// Why the bucket could not be opened.
@@ -107,14 +128,80 @@ enum EntryError {
     },
 }
 
-impl Things {
+impl Policies {
     /// Opens the bucket, begins to watch it, and answers `api.<site>.<worker>.holds`.
     pub async fn open(client: &Client, site: &Name, worker: &str, instance: &str) -> Result<Self, OpenError> {
+        let source = Source::open(Part::Policy, client, site, worker, instance).await?;
+        Ok(Self(Arc::new(Things::new(source))))
+    }
+
+    /// Those of these entries and no others, without a broker.
+    pub fn fixed(entries: &[Entry]) -> Self {
+        Self(Arc::new(Things::new(Source::fixed(Part::Policy, entries))))
+    }
+
+    /// What is expected of that thing; `None` if nobody registered it.
+    ///
+    /// The error is a verdict already: a bucket that does not answer is an outage, an entry that is no valid
+    /// one is retried and then quarantines that thing's messages alone.
+    pub async fn of(&self, thing: &str) -> Result<Option<Arc<Policy>>, Failure> {
+        let found = self.0.source.look(thing).await?;
+        Ok(found.map(|(_, texts)| self.0.shared(&texts)))
+    }
+}
+
+impl Annotations {
+    /// Opens the bucket, begins to watch it, and answers `api.<site>.<worker>.holds`.
+    pub async fn open(client: &Client, site: &Name, worker: &str, instance: &str) -> Result<Self, OpenError> {
+        let source = Source::open(Part::Annotation, client, site, worker, instance).await?;
+        Ok(Self(Arc::new(Things::new(source))))
+    }
+
+    /// Those of these entries and no others, without a broker; revisions count from 1.
+    pub fn fixed(entries: &[Entry]) -> Self {
+        Self(Arc::new(Things::new(Source::fixed(Part::Annotation, entries))))
+    }
+
+    /// What is known about that thing; `None` if nobody registered it. The error is as with [`Policies::of`].
+    pub async fn of(&self, thing: &str) -> Result<Option<Facts>, Failure> {
+        let found = self.0.source.look(thing).await?;
+        Ok(found.map(|(revision, texts)| Facts {
+            revision,
+            annotation: texts.own.as_deref().map_or_else(Map::new, |own| {
+                serde_json::from_str(own).expect("it was checked when it was read")
+            }),
+            properties: self.0.shared(&texts),
+        }))
+    }
+}
+
+impl<T: Default + DeserializeOwned> Things<T> {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            parsed: Mutex::default(),
+        }
+    }
+
+    fn shared(&self, texts: &Texts) -> Arc<T> {
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        parsed.of(texts.shared.as_ref())
+    }
+}
+
+impl Source {
+    async fn open(
+        part: Part,
+        client: &Client,
+        site: &Name,
+        worker: &str,
+        instance: &str,
+    ) -> Result<Self, OpenError> {
         let jetstream = jetstream::new(client.clone());
         let store = jetstream.get_key_value(BUCKET).await.map_err(OpenError::Bucket)?;
         let position = Position::of(&store);
         let updates = position.watch(&store).await.map_err(OpenError::Watch)?;
-        let held = watch::Sender::new(position.revision);
+        let held = channel::Sender::new(position.revision);
         let subject = subject::api(site, worker, HOLDS);
         let questions = match client.subscribe(subject.clone()).await {
             Ok(questions) => questions,
@@ -128,34 +215,41 @@ impl Things {
             held.subscribe(),
         ));
         let shared = Arc::new(Shared {
-            cache: Mutex::new(Cache::new(ENTRIES_MAX)),
+            part,
+            cache: Mutex::new(Cache::new(BYTES_MAX)),
             held,
         });
-        let follower = shared.clone();
+        let (follower, reader, whole) = (shared.clone(), shared.clone(), store.clone());
         tasks.spawn(async move { position.follow(&jetstream, &follower, updates).await });
-        Ok(Self(Arc::new(Source::Bucket(Box::new(Bucket {
+        tasks.spawn(async move { watch::warm(whole, &reader).await });
+        Ok(Self::Bucket(Box::new(Bucket {
             store,
             shared,
             _tasks: tasks,
-        })))))
+        })))
     }
 
-    /// These and no others, without a broker; revisions count from 1.
-    pub fn fixed(entries: Vec<Entry>) -> Self {
-        let numbered = (1..)
-            .zip(entries)
-            .map(|(revision, entry)| (entry.thing.clone(), (revision, Arc::new(entry))));
-        Self(Arc::new(Source::Fixed(numbered.collect())))
+    fn fixed(part: Part, entries: &[Entry]) -> Self {
+        let known = |(revision, entry): (u64, &Entry)| {
+            let value = serde_json::to_vec(entry).expect("an entry has a JSON text");
+            (
+                entry.thing.clone(),
+                Known::parse(part, &entry.thing, revision, &value),
+            )
+        };
+        Self::Fixed((1..).zip(entries).map(known).collect())
     }
 
-    /// The entry of that thing with its revision; `None` if nobody registered it.
-    ///
-    /// The error is a verdict already: a bucket that does not answer is an outage, an entry that is no valid
-    /// one is retried and then quarantines that thing's messages alone.
-    pub async fn entry(&self, thing: &str) -> Result<Option<Registered>, Failure> {
-        let bucket = match &*self.0 {
-            Source::Fixed(entries) => return Ok(entries.get(thing).cloned()),
-            Source::Bucket(bucket) => bucket,
+    /// That part of the thing's entry with its revision.
+    async fn look(&self, thing: &str) -> Result<Option<(u64, Texts)>, Failure> {
+        let bucket = match self {
+            Self::Fixed(entries) => {
+                return entries
+                    .get(thing)
+                    .cloned()
+                    .map_or(Ok(None), |known| known.registered(thing));
+            }
+            Self::Bucket(bucket) => bucket,
         };
         let ticket = match bucket.shared.cache().begin(thing) {
             Lookup::Known(known) => return known.registered(thing),
@@ -178,7 +272,7 @@ impl Things {
                         revision: 0,
                         entry: Ok(None),
                     },
-                    |found| Known::read(thing, &found),
+                    |found| Known::read(bucket.shared.part, thing, &found),
                 );
                 let newest = ticket.back(Some(known));
                 let replaced = || Failure::outage(EntryError::Replaced(thing.to_owned()));
@@ -196,20 +290,27 @@ impl Things {
 }
 
 impl Known {
-    fn read(thing: &str, found: &kv::Entry) -> Self {
-        let entry = match found.operation {
-            kv::Operation::Put => parse(thing, &found.value).map(|entry| Some(Arc::new(entry))),
-            kv::Operation::Delete | kv::Operation::Purge => Ok(None),
-        };
-        Self {
-            revision: found.revision,
-            entry: entry.map_err(Arc::from),
+    fn read(part: Part, thing: &str, found: &kv::Entry) -> Self {
+        match found.operation {
+            kv::Operation::Put => Self::parse(part, thing, found.revision, &found.value),
+            kv::Operation::Delete | kv::Operation::Purge => Self {
+                revision: found.revision,
+                entry: Ok(None),
+            },
         }
     }
 
-    fn registered(self, thing: &str) -> Result<Option<Registered>, Failure> {
+    fn parse(part: Part, thing: &str, revision: u64, value: &[u8]) -> Self {
+        let texts = Texts::read(part, thing, value);
+        Self {
+            revision,
+            entry: texts.map(Some).map_err(Arc::from),
+        }
+    }
+
+    fn registered(self, thing: &str) -> Result<Option<(u64, Texts)>, Failure> {
         match self.entry {
-            Ok(entry) => Ok(entry.map(|entry| (self.revision, entry))),
+            Ok(texts) => Ok(texts.map(|texts| (self.revision, texts))),
             Err(problem) => Err(EntryError::Unusable {
                 thing: thing.to_owned(),
                 revision: self.revision,
@@ -217,24 +318,6 @@ impl Known {
             }
             .into()),
         }
-    }
-}
-
-fn parse(thing: &str, value: &[u8]) -> Result<Entry, String> {
-    let document: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    // A strange annotation is no reason to refuse a thing's readings.
-    let faults = check::thing_entry(&document);
-    if let Some(fault) = faults
-        .iter()
-        .find(|fault| !fault.pointer.starts_with("/annotation"))
-    {
-        return Err(format!("{} at `{}`", fault.message, fault.pointer));
-    }
-    let entry: Entry = serde_json::from_value(document).map_err(|error| error.to_string())?;
-    if entry.thing == thing {
-        Ok(entry)
-    } else {
-        Err(format!("it is about `{}`", entry.thing))
     }
 }
 
@@ -265,125 +348,22 @@ impl Shared {
     }
 }
 
-/// How far the watch has come, in which bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    /// When the bucket was made: one that was made anew counts from 1 again.
-    created: Timestamp,
-    revision: u64,
-}
-
-impl Position {
-    fn of(store: &kv::Store) -> Self {
-        let info = store.stream.cached_info();
-        Self {
-            created: Timestamp::from_offset(info.created),
-            revision: info.state.last_sequence,
-        }
-    }
-
-    /// Whether what was read up to here says nothing of that bucket.
-    fn is_void_in(self, bucket: Self) -> bool {
-        self.created != bucket.created || self.revision > bucket.revision
-    }
-
-    async fn watch(self, store: &kv::Store) -> Result<kv::Watch, kv::WatchError> {
-        store.watch_all_from_revision(self.revision + 1).await
-    }
-
-    /// Applies updates for ever; begins again where the watch or the bucket breaks off.
-    async fn follow(mut self, jetstream: &jetstream::Context, shared: &Shared, mut updates: kv::Watch) {
-        loop {
-            let why = self.apply(jetstream, shared, &mut updates).await;
-            tracing::warn!(bucket = BUCKET, "the watch is begun again: {why:#}");
-            updates = loop {
-                tokio::time::sleep(WATCH_AGAIN).await;
-                match self.resume(jetstream, shared).await {
-                    Ok(updates) => break updates,
-                    Err(error) => tracing::warn!(bucket = BUCKET, "no watch yet: {error:#}"),
-                }
-            };
-        }
-    }
-
-    /// Returns why it could not go on.
-    async fn apply(
-        &mut self,
-        jetstream: &jetstream::Context,
-        shared: &Shared,
-        updates: &mut kv::Watch,
-    ) -> anyhow::Error {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                update = updates.next() => match update {
-                    Some(Ok(update)) => self.update(shared, &update),
-                    Some(Err(error)) => return error.into(),
-                    None => return anyhow::anyhow!("it ended"),
-                },
-                _ = look.tick() => {
-                    // No answer is no news: then the watch itself will break off.
-                    if let Ok(store) = jetstream.get_key_value(BUCKET).await
-                        && self.is_void_in(Self::of(&store))
-                    {
-                        return anyhow::anyhow!("the bucket was made anew");
-                    }
-                }
-            }
-        }
-    }
-
-    fn update(&mut self, shared: &Shared, update: &kv::Entry) {
-        // A key that is no token of ours belongs to no thing, so nobody can have asked for it.
-        if let Ok(name) = Name::from_token(&update.key) {
-            let known = Known::read(name.plain(), update);
-            shared.cache().update(name.plain(), &known);
-        }
-        self.revision = update.revision;
-        shared.held.send_replace(self.revision);
-    }
-
-    async fn resume(&mut self, jetstream: &jetstream::Context, shared: &Shared) -> anyhow::Result<kv::Watch> {
-        let store = jetstream.get_key_value(BUCKET).await?;
-        let now = Self::of(&store);
-        if self.is_void_in(now) {
-            *self = now;
-            shared.cache().reset();
-            shared.held.send_replace(self.revision);
-        }
-        Ok(self.watch(&store).await?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn an_entry_that_cannot_be_gone_by_is_told_apart_from_none() {
-        for (value, problem) in [
-            (r#"{"thing": "t"}"#, None),
-            (r#"{"thing": "t", "policy": {"late": "2d"}}"#, None),
-            (r#"{"thing": "t", "annotation": {"foi": "no uri"}}"#, None),
-            (r#"{"thing": "u"}"#, Some("it is about `u`")),
-            (
-                r#"{"thing": "t", "policy": {"late": "soon"}}"#,
-                Some("/policy/late"),
-            ),
-            (r#"{"thing": "t", "polic": {}}"#, Some("`/polic`")),
-            (
-                r#"{"thing": "t", "policy": {"properties": {"p": {"unit": "furlong"}}}}"#,
-                Some("furlong"),
-            ),
-            ("{", Some("EOF")),
-        ] {
-            let found = parse("t", value.as_bytes()).err();
-            match problem {
-                None => assert_eq!(found, None, "{value}"),
-                Some(problem) => assert!(found.is_some_and(|found| found.contains(problem)), "{value}"),
-            }
-        }
+    fn entries() -> Vec<Entry> {
+        let entries = json!([
+            {"thing": "a"},
+            {
+                "thing": "b",
+                "policy": {"late": "2d"},
+                "annotation": {"foi": "urn:x", "properties": {"p": {"ucum": "Cel"}}},
+            },
+            {"thing": "c", "policy": {"late": "soon"}},
+        ]);
+        serde_json::from_value(entries).unwrap()
     }
 
     #[test]
@@ -397,28 +377,24 @@ mod tests {
         assert!(format!("{failure:?}").contains("revision 3, is of no use: no JSON"));
     }
 
-    #[test]
-    fn a_bucket_made_anew_or_restored_voids_what_is_known() {
-        let at = |created: i64, revision| Position {
-            created: Timestamp::from_micros(created).unwrap(),
-            revision,
-        };
-        assert!(!at(1, 5).is_void_in(at(1, 5)) && !at(1, 5).is_void_in(at(1, 9)));
-        assert!(at(1, 5).is_void_in(at(2, 9)), "made anew");
-        assert!(at(1, 5).is_void_in(at(1, 4)), "restored from an older copy");
+    #[tokio::test]
+    async fn fixed_policies_are_those_of_the_entries() {
+        let policies = Policies::fixed(&entries());
+        assert_eq!(policies.of("a").await.unwrap(), Some(Arc::default()));
+        let late = policies.of("b").await.unwrap().unwrap().late.clone();
+        assert_eq!(late.as_deref(), Some("2d"));
+        assert!(policies.of("c").await.is_err(), "as if it came from the bucket");
+        assert_eq!(policies.of("d").await.unwrap(), None);
     }
 
     #[tokio::test]
-    async fn fixed_things_have_revisions_from_one() {
-        let entry = |thing: &str| Entry {
-            thing: thing.to_owned(),
-            ..Entry::default()
-        };
-        let things = Things::fixed(vec![entry("a"), entry("b")]);
-        let revision = async |thing| things.entry(thing).await.unwrap().map(|(revision, _)| revision);
-        assert_eq!(
-            (revision("a").await, revision("b").await, revision("c").await),
-            (Some(1), Some(2), None)
-        );
+    async fn fixed_facts_have_revisions_from_one() {
+        let annotations = Annotations::fixed(&entries());
+        let facts = annotations.of("b").await.unwrap().unwrap();
+        assert_eq!(facts.revision, 2);
+        assert_eq!(json!(facts.annotation), json!({"foi": "urn:x"}));
+        assert_eq!(json!(*facts.properties), json!({"p": {"ucum": "Cel"}}));
+        assert_eq!(annotations.of("a").await.unwrap().unwrap().annotation, Map::new());
+        assert_eq!(annotations.of("d").await.unwrap(), None);
     }
 }

@@ -1,9 +1,15 @@
 //! What a worker is.
-use crate::{Delivery, Failure, Inbound, Outbound, Verdict, daemon::Daemon, health::Health, things::Things};
+use crate::{
+    Delivery, Failure, Inbound, Outbound, Verdict,
+    daemon::Daemon,
+    health::Health,
+    things::{Annotations, Policies},
+};
 use anyhow::Context as _;
 use prometheus::Registry;
 use std::time::Duration;
 use telltale_nats::Name;
+use telltale_schemas::thing::Entry;
 
 /// A function from one message to messages.
 #[diagnostic::on_unimplemented(
@@ -94,7 +100,7 @@ pub(crate) enum At {
 #[derive(Debug, Clone)]
 pub(crate) struct Offline {
     pub(crate) site: Name,
-    pub(crate) things: Things,
+    pub(crate) things: Vec<Entry>,
     pub(crate) health: Health,
     pub(crate) registry: Registry,
 }
@@ -124,15 +130,27 @@ impl Resources {
         }
     }
 
-    /// The entries of the `things` bucket; offline those of the file that was named. The worker's `BUCKETS` must
-    /// name `things`, its `API` `holds`.
-    pub async fn things(&self) -> anyhow::Result<Things> {
+    /// What is expected of things, from the bucket `things`; offline from the file that was named. The worker's
+    /// `BUCKETS` must name `things`, its `API` `holds`.
+    pub async fn policies(&self) -> anyhow::Result<Policies> {
         match &self.at {
             At::Broker(daemon) => {
-                let opened = Things::open(daemon.client(), daemon.site(), self.worker, daemon.instance());
+                let opened = Policies::open(daemon.client(), daemon.site(), self.worker, daemon.instance());
                 opened.await.context("open the `things` bucket")
             }
-            At::Offline(offline) => Ok(offline.things.clone()),
+            At::Offline(offline) => Ok(Policies::fixed(&offline.things)),
+        }
+    }
+
+    /// What is known about things, in the same way.
+    pub async fn annotations(&self) -> anyhow::Result<Annotations> {
+        match &self.at {
+            At::Broker(daemon) => {
+                let opened =
+                    Annotations::open(daemon.client(), daemon.site(), self.worker, daemon.instance());
+                opened.await.context("open the `things` bucket")
+            }
+            At::Offline(offline) => Ok(Annotations::fixed(&offline.things)),
         }
     }
 

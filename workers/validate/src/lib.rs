@@ -13,10 +13,10 @@ use telltale_nats::seal::Key;
 use telltale_runtime::{
     delivery::Raw,
     prelude::*,
-    things::{self, Things},
+    things::{self, Policies},
     verdict::Intake,
 };
-use telltale_schemas::{Refusal, decode, thing::Policy};
+use telltale_schemas::{Refusal, decode};
 
 /// Largest payload, in bytes; the bridge refuses more, a publisher on NATS may send it all the same.
 const PAYLOAD_MAX: usize = 256 * 1024;
@@ -32,14 +32,14 @@ pub struct Args {
 /// The worker.
 #[derive(Debug)]
 pub struct Validate {
-    things: Things,
+    policies: Policies,
     key: Option<Key>,
 }
 
 impl Validate {
-    /// One that goes by these things, and believes what is sealed with that key.
-    pub fn new(things: Things, key: Option<Key>) -> Self {
-        Self { things, key }
+    /// One that goes by these policies, and believes what is sealed with that key.
+    pub fn new(policies: Policies, key: Option<Key>) -> Self {
+        Self { policies, key }
     }
 }
 
@@ -58,7 +58,7 @@ impl Worker for Validate {
                 "no key of the bridge's seal: ids, times of receipt and publishers are not believed"
             );
         }
-        Ok(Self::new(at.things().await?, key))
+        Ok(Self::new(at.policies().await?, key))
     }
 
     async fn handle(&self, raw: Delivery<Raw>) -> Verdict<Reading> {
@@ -79,12 +79,12 @@ impl Validate {
         }
         let decoded = decode::decode(content_type, &raw.payload, Some(raw.thing()), origin.received);
         let mut decoded = decoded.map_err(reject)?;
-        let id = origin.id(raw, decoded.key.take()).map_err(reject)?;
-        let entry = self.things.entry(raw.thing()).await?;
-        let unregistered = Policy::default();
-        let policy = entry.as_ref().map_or(&unregistered, |(_, entry)| &entry.policy);
+        // Nothing is expected of a thing that nobody registered.
+        let policy = self.policies.of(raw.thing()).await?.unwrap_or_default();
+        let id = origin.id(raw, decoded.key.take(), policy.sequenced);
+        let id = id.map_err(reject)?;
         let is_relative = decoded.is_relative;
-        let made = reading::make(decoded, policy, origin).map_err(|wrong| {
+        let made = reading::make(decoded, &policy, origin).map_err(|wrong| {
             reject(Refusal {
                 reason: wrong.reason,
                 faults: wrong.faults(|index, part| place::of(raw, origin, index, part)),

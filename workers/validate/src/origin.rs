@@ -61,8 +61,14 @@ impl Origin {
         }
     }
 
-    /// The reading's id: the bridge's, else the publisher's own key, else its place in RAW.
-    pub(crate) fn id(&self, raw: &Delivery<Raw>, key: Option<String>) -> Result<String, Refusal> {
+    /// The reading's id: the bridge's, else the publisher's own key, else, where equal payloads are one reading, the
+    /// payload's hash, else its place in RAW.
+    pub(crate) fn id(
+        &self,
+        raw: &Delivery<Raw>,
+        key: Option<String>,
+        sequenced: bool,
+    ) -> Result<String, Refusal> {
         let wrong = |pointer: &str, message: String| Refusal::at("id", pointer, message);
         if let Some(sealed) = &self.sealed_id {
             let own = sealed
@@ -76,6 +82,7 @@ impl Origin {
         match (key, raw.cause.rawseq) {
             (Some(key), _) if id::is_key(&key) => Ok(id::of(raw.thing(), &key)),
             (Some(_), _) => Err(wrong("/id", "not 1 to 128 printable ASCII characters".to_owned())),
+            (None, _) if sequenced => Ok(id::of(raw.thing(), &id::digest(&raw.payload))),
             (None, Some(rawseq)) => Ok(id::of(raw.thing(), &rawseq.to_string())),
             (None, None) => Ok(raw.cause.id.clone()),
         }

@@ -1,13 +1,20 @@
-//! One record against what is expected of its property: type, missing value, unit, range.
+//! One record against what is expected of its property: type, missing value, unit, range, and whether it is one of
+//! those that there are.
 use serde_json::Value;
 use telltale_schemas::{
     Flag, Record,
-    thing::{Property, ValueType},
+    thing::{Policy, Property, ValueType},
     units,
 };
 
 /// The quality test of minimum and maximum, by QARTOD's name.
 const GROSS_RANGE: &str = "gross_range";
+/// The test whether a value is one of those that it can have.
+const ENUM: &str = "enum";
+/// The test whether a property is one that its device reports.
+const WRITE_ONLY: &str = "write_only";
+/// The test whether a property is one of those that its thing has.
+const UNDECLARED: &str = "undeclared";
 
 /// Which part of a record is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +33,37 @@ pub(crate) struct Wrong {
 }
 
 /// Brings a record to its primary unit and sets its quality, or says what is wrong with it.
-pub(crate) fn judge(record: &mut Record, property: Option<&Property>) -> Result<(), Wrong> {
-    let Some(property) = property else {
-        return to_primary(record, None).map(|()| note(record, Flag::NotEvaluated));
-    };
+pub(crate) fn judge(record: &mut Record, policy: &Policy) -> Result<(), Wrong> {
+    if let Some(property) = policy.properties.get(&record.n) {
+        return judge_by(record, property);
+    }
+    let around = around(policy, &record.n);
+    to_primary(record, None)?;
+    if around.is_some_and(|property| property.write_only) {
+        fail(record, &[WRITE_ONLY]);
+        return Ok(());
+    }
+    note(record, Flag::NotEvaluated);
+    // Nothing is lost for want of a declaration.
+    if policy.declared && around.is_none() {
+        record.failed.push(UNDECLARED.to_owned());
+    }
+    Ok(())
+}
+
+/// The object that it is inside of: `a` or `a.b` for `a.b.c`.
+fn around<'a>(policy: &'a Policy, name: &str) -> Option<&'a Property> {
+    let mut inner = name;
+    while let Some((outer, _)) = inner.rsplit_once('.') {
+        if let Some(property) = policy.properties.get(outer) {
+            return Some(property);
+        }
+        inner = outer;
+    }
+    None
+}
+
+fn judge_by(record: &mut Record, property: &Property) -> Result<(), Wrong> {
     let number = in_units_of(record, property)?;
     if let Some(sentinel) = sentinel(record, number, property) {
         record.missing(Some(sentinel));
@@ -39,21 +73,46 @@ pub(crate) fn judge(record: &mut Record, property: Option<&Property>) -> Result<
     }
     check_type(record, property)?;
     to_primary(record, property.unit.as_deref())?;
-    let is_bounded = property.minimum.is_some() || property.maximum.is_some();
-    let is_out = |number: f64| {
-        property.minimum.is_some_and(|minimum| number < minimum)
-            || property.maximum.is_some_and(|maximum| number > maximum)
-    };
-    match number {
-        Some(number) if is_out(number) => {
-            note(record, Flag::Fail);
-            record.failed.push(GROSS_RANGE.to_owned());
-        }
-        Some(_) if is_bounded => note(record, Flag::Pass),
-        _ if !property.missing.is_empty() => note(record, Flag::Pass),
-        _ => note(record, Flag::NotEvaluated),
+    let in_range = number.and_then(|number| is_in_range(number, property));
+    let is_one = is_one_of(record, number, &property.values);
+    let failed: Vec<&str> = [
+        (property.write_only, WRITE_ONLY),
+        (in_range == Some(false), GROSS_RANGE),
+        (is_one == Some(false), ENUM),
+    ]
+    .into_iter()
+    .filter_map(|(has_failed, test)| has_failed.then_some(test))
+    .collect();
+    if !failed.is_empty() {
+        fail(record, &failed);
+    } else if in_range.is_some() || is_one.is_some() || !property.missing.is_empty() {
+        note(record, Flag::Pass);
+    } else {
+        note(record, Flag::NotEvaluated);
     }
     Ok(())
+}
+
+/// `None` where there are no bounds.
+fn is_in_range(number: f64, property: &Property) -> Option<bool> {
+    let holds = [
+        property.minimum.map(|bound| number >= bound),
+        property.maximum.map(|bound| number <= bound),
+        property.exclusive_minimum.map(|bound| number > bound),
+        property.exclusive_maximum.map(|bound| number < bound),
+    ];
+    holds.into_iter().flatten().reduce(|all, one| all && one)
+}
+
+/// `None` where it can have all values, or has none.
+fn is_one_of(record: &Record, number: Option<f64>, values: &[Value]) -> Option<bool> {
+    let is_known = !values.is_empty() && record.has_value();
+    is_known.then(|| values.iter().any(|value| is_it(record, number, value)))
+}
+
+fn fail(record: &mut Record, tests: &[&str]) {
+    note(record, Flag::Fail);
+    record.failed.extend(tests.iter().map(|test| (*test).to_owned()));
 }
 
 /// A record that is missing already stays so.
@@ -90,18 +149,26 @@ fn in_units_of(record: &Record, property: &Property) -> Result<Option<f64>, Wron
 
 /// What the device sent in place of a value, if it did.
 fn sentinel(record: &Record, number: Option<f64>, property: &Property) -> Option<String> {
-    property.missing.iter().find_map(|missing| match missing {
-        Value::Number(missing) => {
-            let is_it = is_close(number?, missing.as_f64()?);
-            is_it.then(|| record.v.map(spelled)).flatten()
-        }
-        Value::String(missing) => record.vs.clone().filter(|text| text == missing),
-        Value::Bool(missing) => record
-            .vb
-            .filter(|flag| flag == missing)
-            .map(|flag| flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    })
+    let mut missing = property.missing.iter();
+    if !missing.any(|missing| is_it(record, number, missing)) {
+        return None;
+    }
+    let number = record.v.map(spelled);
+    number
+        .or_else(|| record.vs.clone())
+        .or_else(|| record.vb.map(|flag| flag.to_string()))
+}
+
+/// Whether that is the record's value; `number` is its number in the unit of the policy.
+fn is_it(record: &Record, number: Option<f64>, value: &Value) -> bool {
+    match value {
+        Value::Number(value) => number
+            .zip(value.as_f64())
+            .is_some_and(|(number, value)| is_close(number, value)),
+        Value::String(value) => record.vs.as_ref() == Some(value),
+        Value::Bool(value) => record.vb == Some(*value),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
 }
 
 /// Equal, but for what a conversion of units costs in digits.

@@ -70,9 +70,7 @@ pub(crate) fn make(decoded: Decoded, policy: &Policy, origin: &Origin) -> Result
             return Err(Refused::whole("records", message));
         }
     }
-    for_each(&mut records, |record| {
-        policy::judge(record, policy.properties.get(&record.n))
-    })?;
+    for_each(&mut records, |record| policy::judge(record, policy))?;
     let window = Window::of(policy, origin);
     let otherwise = time.unwrap_or(origin.received);
     let mut newest = None;

@@ -19,7 +19,7 @@ fn key() -> Key {
     Key::parse(KEY).unwrap()
 }
 
-fn things() -> Things {
+fn policies() -> Policies {
     let entry = json!({
         "thing": "t",
         "policy": {
@@ -28,11 +28,11 @@ fn things() -> Things {
             },
         },
     });
-    Things::fixed(vec![serde_json::from_value(entry).unwrap()])
+    Policies::fixed(&[serde_json::from_value(entry).unwrap()])
 }
 
 fn worker() -> Validate {
-    Validate::new(things(), Some(key()))
+    Validate::new(policies(), Some(key()))
 }
 
 fn delivery(thing: &str, headers: &[(&str, &str)], payload: impl Into<Vec<u8>>) -> Delivery<Raw> {
@@ -168,7 +168,7 @@ async fn a_seal_holds_for_its_subject_payload_and_key_alone() {
     ] {
         assert_eq!(draft(raw).await.id.as_deref(), Some(id));
     }
-    let without_key = Validate::new(things(), None);
+    let without_key = Validate::new(policies(), None);
     let emit = without_key
         .handle(with(SUBJECT, &key(), r#"{"a": 1}"#))
         .await
@@ -234,6 +234,27 @@ async fn a_cloud_event_names_itself_and_its_time() {
             "{id}"
         );
     }
+}
+
+#[tokio::test]
+async fn equal_payloads_of_a_thing_that_numbers_them_are_one_reading() {
+    let entry = json!({"thing": "t", "policy": {"sequenced": true}});
+    let worker = Validate::new(
+        Policies::fixed(&[serde_json::from_value(entry).unwrap()]),
+        Some(key()),
+    );
+    let id = async |raw| worker.handle(raw).await.unwrap().drafts()[0].id.clone().unwrap();
+    let payload = r#"{"time": "2026-01-15T11:59:00Z", "a": 1}"#;
+    let first = id(delivery("t", &[], payload)).await;
+    assert_eq!(
+        first,
+        format!("t:{}", telltale_schemas::id::digest(payload.as_bytes()))
+    );
+    assert_eq!(id(delivery("t", &[], payload)).await, first);
+    assert_ne!(id(delivery("t", &[], r#"{"a": 1}"#)).await, first);
+    assert_eq!(id(delivery("u", &[], payload)).await, "u:7-41");
+    let told = id(sealed(&[(header::ID, "t:k")], payload)).await;
+    assert_eq!(told, "t:k", "what the device was told stays");
 }
 
 #[tokio::test]

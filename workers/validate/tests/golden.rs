@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use telltale_nats::{Lane, Name, Subject};
-use telltale_runtime::{Cause, Delivery, Failure, Worker, delivery::Raw, things::Things, verdict::Emit};
+use telltale_runtime::{Cause, Delivery, Failure, Worker, delivery::Raw, things::Policies, verdict::Emit};
 use telltale_schemas::{Envelope, RawSeq, Reading, Timestamp};
 use telltale_validate::Validate;
 
@@ -71,8 +71,8 @@ fn written(cause: &Cause, verdict: Result<Emit<Reading>, Failure>) -> Value {
 
 #[tokio::test]
 async fn raw_messages_become_the_readings_and_refusals_that_are_written_down() {
-    let things = serde_json::from_str(include_str!("golden/things.json")).unwrap();
-    let worker = Validate::new(Things::fixed(things), None);
+    let things: Vec<_> = serde_json::from_str(include_str!("golden/things.json")).unwrap();
+    let worker = Validate::new(Policies::fixed(&things), None);
     let mut found = String::new();
     for (seq, line) in (1..).zip(include_str!("golden/raw.ndjson").lines()) {
         let delivery = delivery(seq, &serde_json::from_str(line).unwrap());

@@ -2,8 +2,9 @@
 use super::*;
 use serde_json::json;
 
-fn property(policy: Value) -> Property {
-    serde_json::from_value(policy).unwrap()
+/// Where that is expected of property `p`.
+fn policy(property: Value) -> Policy {
+    serde_json::from_value(json!({"properties": {"p": property}})).unwrap()
 }
 
 fn number(v: f64, u: Option<&str>) -> Record {
@@ -21,13 +22,13 @@ fn text(vs: &str) -> Record {
     }
 }
 
-fn judged(mut record: Record, policy: Value) -> Value {
-    judge(&mut record, Some(&property(policy))).unwrap();
+fn judged(mut record: Record, property: Value) -> Value {
+    judge(&mut record, &policy(property)).unwrap();
     serde_json::to_value(record).unwrap()
 }
 
-fn refused(mut record: Record, policy: Value) -> (&'static str, Part, String) {
-    let wrong = judge(&mut record, Some(&property(policy))).unwrap_err();
+fn refused(mut record: Record, property: Value) -> (&'static str, Part, String) {
+    let wrong = judge(&mut record, &policy(property)).unwrap_err();
     (wrong.reason, wrong.part, wrong.message)
 }
 
@@ -60,7 +61,7 @@ fn a_range_flags_and_does_not_refuse() {
 #[test]
 fn what_nothing_is_configured_for_is_not_evaluated() {
     let mut record = number(1.0, None);
-    judge(&mut record, None).unwrap();
+    judge(&mut record, &Policy::default()).unwrap();
     assert_eq!(record.q, Some(Flag::NotEvaluated));
     assert_eq!(judged(number(1.0, None), json!({}))["q"], 2);
     assert_eq!(
@@ -118,7 +119,7 @@ fn what_came_without_a_value_stays_missing() {
         judged,
         json!({"n": "p", "u": "Pa", "q": 9, "failed": ["missing"]})
     );
-    judge(&mut record, None).unwrap();
+    judge(&mut record, &Policy::default()).unwrap();
     assert_eq!(record.q, Some(Flag::Missing));
 }
 
@@ -221,9 +222,9 @@ fn a_unit_that_is_unknown_or_does_not_convert_is_refused() {
         ("unit", "unit `furlong` is not known for `p`")
     );
     let mut record = number(1.0, Some("furlong"));
-    assert_eq!(judge(&mut record, None).unwrap_err().reason, "unit");
+    assert_eq!(judge(&mut record, &Policy::default()).unwrap_err().reason, "unit");
     let mut endless = number(1.0, Some(&"x".repeat(100_000)));
-    assert!(judge(&mut endless, None).unwrap_err().message.len() < 100);
+    assert!(judge(&mut endless, &Policy::default()).unwrap_err().message.len() < 100);
 }
 
 #[test]
@@ -256,4 +257,105 @@ fn a_text_keeps_a_unit_that_needs_no_conversion() {
 fn what_overflows_in_its_primary_unit_is_refused() {
     let (reason, part, _) = refused(number(1e308, Some("kW")), json!({}));
     assert_eq!((reason, part), ("number", Part::Value));
+}
+
+#[test]
+fn a_bound_that_is_excluded_is_outside() {
+    let range = json!({"exclusiveMinimum": 0, "exclusiveMaximum": 100});
+    for (v, q) in [(0.0, 4), (0.1, 1), (99.9, 1), (100.0, 4)] {
+        assert_eq!(judged(number(v, None), range.clone())["q"], q, "{v}");
+    }
+    let both = json!({"minimum": 0, "exclusiveMaximum": 100, "unit": "degF"});
+    assert_eq!(
+        judged(number(100.0, Some("degF")), both.clone())["failed"],
+        json!(["gross_range"])
+    );
+    assert_eq!(judged(number(0.0, Some("degF")), both.clone())["q"], 1);
+    assert_eq!(judged(number(37.0, Some("Cel")), both)["q"], 1, "98.6 °F");
+}
+
+#[test]
+fn a_value_that_is_none_of_those_it_can_have_is_kept_and_flagged() {
+    let modes = json!({"enum": ["off", "auto", 3, true]});
+    for record in [
+        text("auto"),
+        number(3.0, None),
+        Record {
+            vb: Some(true),
+            ..Record::named("p")
+        },
+    ] {
+        assert_eq!(judged(record, modes.clone())["q"], 1);
+    }
+    let expected = json!({"n": "p", "vs": "on", "q": 4, "failed": ["enum"]});
+    assert_eq!(judged(text("on"), modes.clone()), expected);
+    assert_eq!(
+        judged(number(4.0, None), modes.clone())["failed"],
+        json!(["enum"])
+    );
+    let sum = Record {
+        s: Some(3.0),
+        ..Record::named("p")
+    };
+    assert_eq!(judged(sum, modes)["q"], 2, "a sum is no value");
+    let in_units = json!({"unit": "km/h", "enum": [50, 130]});
+    assert_eq!(
+        judged(number(130.0, None), in_units.clone())["q"],
+        1,
+        "as it was sent"
+    );
+    assert_eq!(judged(number(36.0, Some("m/s")), in_units)["q"], 4);
+}
+
+#[test]
+fn each_test_that_failed_is_named() {
+    let all = json!({"writeOnly": true, "maximum": 1, "enum": [1], "missing": [-1]});
+    assert_eq!(
+        judged(number(2.0, None), all.clone())["failed"],
+        json!(["write_only", "gross_range", "enum"])
+    );
+    assert_eq!(
+        judged(number(1.0, None), all.clone()),
+        json!({"n": "p", "v": 1.0, "q": 4, "failed": ["write_only"]})
+    );
+    assert_eq!(judged(number(-1.0, None), all)["failed"], json!(["missing"]));
+    assert_eq!(judged(number(1.0, None), json!({"readOnly": true}))["q"], 2);
+}
+
+#[test]
+fn a_property_that_a_description_lacks_is_kept_and_flagged() {
+    let policy: Policy = serde_json::from_value(json!({
+        "declared": true,
+        "properties": {"position": {}, "secret": {"writeOnly": true}, "air.humidity": {"maximum": 100}},
+    }))
+    .unwrap();
+    let judged = |name: &str| {
+        let mut record = Record {
+            v: Some(101.0),
+            ..Record::named(name)
+        };
+        judge(&mut record, &policy).unwrap();
+        json!([record.v, record.q, record.failed])
+    };
+    assert_eq!(judged("humidity"), json!([101.0, 2, ["undeclared"]]));
+    assert_eq!(judged("air.humidity"), json!([101.0, 4, ["gross_range"]]));
+    assert_eq!(judged("air.pressure"), json!([101.0, 2, ["undeclared"]]));
+    assert_eq!(
+        judged("position.lat"),
+        json!([101.0, 2, []]),
+        "inside of an object"
+    );
+    assert_eq!(judged("position.wgs84.lat"), json!([101.0, 2, []]));
+    assert_eq!(judged("positions"), json!([101.0, 2, ["undeclared"]]));
+    assert_eq!(judged("secret.key"), json!([101.0, 4, ["write_only"]]));
+
+    let mut missing = Record::named("humidity");
+    missing.missing(None);
+    judge(&mut missing, &policy).unwrap();
+    assert_eq!(
+        json!([missing.q, missing.failed]),
+        json!([9, ["missing", "undeclared"]])
+    );
+    let mut unit = number(1.0, Some("furlong"));
+    assert_eq!(judge(&mut unit, &policy).unwrap_err().reason, "unit");
 }
