@@ -16,6 +16,14 @@ const VIEWS: &[(&str, &str)] = &[
     ("outcomes", include_str!("../../migrations/views/outcomes.sql")),
     ("things", include_str!("../../migrations/views/things.sql")),
     (
+        "registrations",
+        include_str!("../../migrations/views/registrations.sql"),
+    ),
+    (
+        "properties",
+        include_str!("../../migrations/views/properties.sql"),
+    ),
+    (
         "quarantine",
         include_str!("../../migrations/views/quarantine.sql"),
     ),

@@ -4,6 +4,7 @@ pub(crate) mod database;
 mod interface;
 mod outage;
 mod rows;
+mod things;
 
 use bytes::Bytes;
 use telltale_runtime::{Cause, Delivery};

@@ -98,6 +98,8 @@ fn weight(delivery: &Delivery<Storable>) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     match &delivery.data {
         Storable::Quarantine(it) => ROW + it.payload.len(),
+        // A Thing Description may have 256.
+        Storable::Registration(it) if it.entry.as_ref().is_some_and(|entry| entry.td.is_some()) => 64 << 10,
         // A few KiB at most by their own limits, but a detail may have 16.
         Storable::Event(_) | Storable::Outcome(_) | Storable::Registration(_) => 16 << 10,
         Storable::Observation(_) | Storable::Derivation(_) => records(delivery).map_or(0, |(records, _)| {

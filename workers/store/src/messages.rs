@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use telltale_nats::header;
 use telltale_runtime::Cause;
-use telltale_schemas::{Event, Outcome, Quarantine, Registration, Timestamp};
+use telltale_schemas::{Event, Outcome, Quarantine, Registration, Timestamp, thing::Registered};
 use tokio_postgres::{Transaction, types::Json};
 
 /// One column of a list: `column!(events, (cause, _) => cause.id.as_str())`.
@@ -51,7 +51,7 @@ pub(crate) async fn write(
     }
     let list = of_kind!(group, Registration);
     if !list.is_empty() {
-        things(transaction, of, &list).await?;
+        registrations(transaction, of, &list).await?;
     }
     let list = of_kind!(group, Quarantine);
     if !list.is_empty() {
@@ -134,22 +134,66 @@ async fn outcomes(
     Ok(())
 }
 
-async fn things(
+/// Each change is kept; the newest that is not about the device alone is what the thing is now.
+async fn registrations(
     transaction: &Transaction<'_>,
     statements: &Statements,
     changes: &[(&Cause, &Registration)],
 ) -> Result<(), Trouble> {
     transaction
         .execute(
+            &statements.registrations,
+            &[
+                &column!(changes, (cause, _) => cause.id.as_str()),
+                &column!(changes, (cause, _) => Stamp(cause.time)),
+                &column!(changes, (cause, _) => cause.site.plain()),
+                &column!(changes, (cause, _) => cause.thing.plain()),
+                &column!(changes, (_, change) => change.change.word()),
+                &column!(changes, (_, change) => revision(change)),
+                &column!(changes, (_, change) => change.entry.as_deref().map(Json)),
+                &column!(changes, (_, change) => change.by.as_deref()),
+                &column!(changes, (_, change) => Some(&change.detail).filter(|it| !it.is_empty()).map(Json)),
+                &column!(changes, (cause, _) => cause.source.as_str()),
+                &column!(changes, (cause, _) => cause.causationid.as_deref()),
+            ],
+        )
+        .await?;
+    let lasting: Vec<_> = changes
+        .iter()
+        .copied()
+        .filter(|(_, change)| !change.change.is_presence())
+        .collect();
+    if lasting.is_empty() {
+        return Ok(());
+    }
+    things(transaction, statements, &lasting).await
+}
+
+fn revision(change: &Registration) -> i64 {
+    i64::try_from(change.revision).unwrap_or(i64::MAX)
+}
+
+async fn things(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    changes: &[(&Cause, &Registration)],
+) -> Result<(), Trouble> {
+    let registered: Vec<Option<Registered>> =
+        column!(changes, (_, change) => change.entry.as_ref().and_then(|entry| entry.registration));
+    transaction
+        .execute(
             &statements.things,
             &[
                 &column!(changes, (cause, _) => cause.thing.plain()),
                 &column!(changes, (cause, _) => cause.site.plain()),
-                &column!(changes, (_, change) => i64::try_from(change.revision).unwrap_or(i64::MAX)),
+                &column!(changes, (_, change) => revision(change)),
                 &column!(changes, (cause, _) => Stamp(cause.time)),
                 &column!(changes, (_, change) => change.change.word()),
                 &column!(changes, (_, change) => change.entry.as_deref().map(Json)),
                 &column!(changes, (cause, _) => cause.id.as_str()),
+                &column!(registered, it => it.map(|it| Stamp(it.created))),
+                &column!(registered, it => it.map(|it| Stamp(it.modified))),
+                &column!(registered, it => it.and_then(|it| it.expires).map(Stamp)),
             ],
         )
         .await?;

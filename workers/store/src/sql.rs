@@ -137,16 +137,31 @@ on conflict do nothing";
 
 /// Of several changes of one thing the last alone: a row cannot be updated twice by one statement.
 const THINGS: &str = "
-insert into store.things as t (thing, site, revision, changed, change, entry, message_id)
+insert into store.things as t (
+    thing, site, revision, changed, change, entry, message_id, created, modified, expires
+)
 select distinct on (thing) *
 from unnest(
-    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::text[]
-) as m (thing, site, revision, changed, change, entry, message_id)
+    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::text[],
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[]
+) as m (thing, site, revision, changed, change, entry, message_id, created, modified, expires)
 order by thing, changed desc, revision desc
 on conflict (thing) do update
 set site = excluded.site, revision = excluded.revision, changed = excluded.changed,
-    change = excluded.change, entry = excluded.entry, message_id = excluded.message_id
+    change = excluded.change, entry = excluded.entry, message_id = excluded.message_id,
+    created = excluded.created, modified = excluded.modified, expires = excluded.expires
 where case when t.site = excluded.site then excluded.revision > t.revision else excluded.changed > t.changed end";
+
+const REGISTRATIONS: &str = "
+insert into store.registrations (
+    id, time, site, thing, change, revision, entry, by, detail, source, causation_id
+)
+select * from unnest(
+    $1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::jsonb[], $8::text[],
+    $9::jsonb[], $10::text[], $11::text[]
+)
+order by 1
+on conflict do nothing";
 
 const QUARANTINE: &str = "
 insert into store.quarantine (
@@ -199,6 +214,7 @@ statements! {
     events = EVENTS,
     outcomes = OUTCOMES,
     things = THINGS,
+    registrations = REGISTRATIONS,
     quarantine = QUARANTINE,
     reopen = REOPEN,
 }
