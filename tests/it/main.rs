@@ -22,5 +22,6 @@ mod quarantine;
 mod roads;
 mod standing;
 mod storage;
+mod things_drive;
 mod trace;
 mod versions;

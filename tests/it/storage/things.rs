@@ -115,7 +115,7 @@ async fn what_is_silent_and_what_is_undeclared_is_reported() {
         db.text(report).await,
         "t air silent, t humidity silent, t wind undeclared"
     );
-    let seen = "select concat_ws(' ', declared, observed, write_only, to_char(last, 'HH24:MI:SS')) from properties where name = ";
+    let seen = "select concat_ws(' ', declared, observed, write_only, to_char(last at time zone 'UTC', 'HH24:MI:SS')) from properties where name = ";
     assert_eq!(db.text(&format!("{seen} 'temperature'")).await, "t t f 07:41:09");
     assert_eq!(db.text(&format!("{seen} 'pin'")).await, "t f t");
     let open = json!({"thing": "t", "policy": {"properties": {"temperature": {}}}});

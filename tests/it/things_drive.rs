@@ -1,0 +1,119 @@
+//! What an entry says of a thing decides the next verdict: under load, at once, and nothing is started again.
+use serde_json::{Map, Value, json};
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+use telltale_cli::stack::{Stack, StackOptions};
+use telltale_schemas::Timestamp;
+use telltale_tests::{http, pipeline::Pipeline};
+
+/// Things that report together.
+const THINGS: usize = 20;
+/// Between two reports of all: a thousand readings a second.
+const EVERY: Duration = Duration::from_millis(20);
+/// From the change of an entry to the first verdict by it, and to the last by what was before.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// Reports level 50 of each thing until told to stop, never more than is asked for; says how many readings.
+fn report(client: &http::Client, over: &AtomicBool, sent: &AtomicUsize) {
+    let levels: Map<String, Value> = (0..THINGS)
+        .map(|n| (format!("dial-{n}/level"), json!(50)))
+        .collect();
+    let pack = Value::Object(levels).to_string();
+    let mut next = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        let headers = [("Content-Type", "application/json")];
+        let answer = client.post("/readings", &headers, pack.as_bytes()).unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+        sent.fetch_add(THINGS, Ordering::Relaxed);
+        next += EVERY;
+        std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Everything that runs, with its process and how often it was started again.
+fn processes(stack: &Stack) -> Vec<(String, Option<u32>, u32)> {
+    let units = stack.supervisor().all();
+    units
+        .iter()
+        .map(|unit| {
+            let state = unit.state();
+            (unit.spec().name.clone(), state.pid, state.restarts)
+        })
+        .collect()
+}
+
+/// Writes to the registry what is known of `dial-0` from now on.
+async fn put(pipeline: &Pipeline, maximum: u32) {
+    let entry = json!({"thing": "dial-0", "policy": {"properties": {"level": {"maximum": maximum}}}});
+    let file = pipeline.stack.dir().join("dial.json");
+    std::fs::write(&file, entry.to_string()).unwrap();
+    let done = pipeline.telltale(&["thing", "put", file.to_str().unwrap()]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// How many of the readings that came in then have that quality.
+async fn count(pipeline: &mut Pipeline, thing: &str, quality: u8, received: &str) -> i64 {
+    let query = format!(
+        "select count(*) from readings where thing {thing} and quality = {quality} and received {received}"
+    );
+    pipeline.count(&query).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lower_maximum_flags_the_next_reading_at_a_thousand_a_second_and_nothing_is_started_again() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    put(&pipeline, 100).await;
+    let before = processes(&pipeline.stack);
+    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let client = pipeline.http.clone();
+    let began = Instant::now();
+    let (changed, took) = std::thread::scope(|scope| {
+        let reporter = scope.spawn(|| report(&client, &over, &sent));
+        let changed = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let passed = "select count(*) from readings where thing = 'dial-0' and quality = 1";
+                pipeline.at_least(passed, 50, Duration::from_secs(20)).await;
+                let changed = Timestamp::now();
+                put(&pipeline, 10).await;
+                let failed = "select count(*) from readings where thing = 'dial-0' and quality = 4";
+                pipeline.at_least(failed, 100, Duration::from_secs(20)).await;
+                changed
+            })
+        });
+        over.store(true, Ordering::Relaxed);
+        reporter.join().unwrap();
+        (changed, began.elapsed())
+    });
+    let sent = sent.into_inner();
+    let all = "select count(*) from readings where name = 'level'";
+    pipeline
+        .until(all, i64::try_from(sent).unwrap(), Duration::from_secs(20))
+        .await;
+
+    let later = changed.plus_micros(i64::try_from(WITHIN.as_micros()).unwrap());
+    assert_eq!(
+        count(&mut pipeline, "= 'dial-0'", 1, &format!(">= '{later}'")).await,
+        0,
+        "after {WITHIN:?} none passes"
+    );
+    assert!(
+        count(&mut pipeline, "= 'dial-0'", 4, &format!("< '{later}'")).await > 0,
+        "within {WITHIN:?} one fails"
+    );
+    assert_eq!(
+        count(&mut pipeline, "= 'dial-0'", 4, &format!("< '{changed}'")).await,
+        0,
+        "none fails before"
+    );
+    let others = "<> 'dial-0'";
+    assert_eq!(
+        count(&mut pipeline, others, 4, "is not null").await,
+        0,
+        "it is one thing's matter"
+    );
+    assert_eq!(processes(&pipeline.stack), before, "nothing was started again");
+    let rate = sent as f64 / took.as_secs_f64();
+    assert!(rate > 900.0, "only {rate:.0} readings a second");
+}
