@@ -23,5 +23,6 @@ mod roads;
 mod standing;
 mod storage;
 mod things_drive;
+mod things_many;
 mod trace;
 mod versions;
