@@ -1,7 +1,10 @@
 //! What an entry says of a thing decides the next verdict: under load, at once, and nothing is started again.
 use serde_json::{Map, Value, json};
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use telltale_cli::stack::{Stack, StackOptions};
@@ -14,21 +17,34 @@ const THINGS: usize = 20;
 const EVERY: Duration = Duration::from_millis(20);
 /// From the change of an entry to the first verdict by it, and to the last by what was before.
 const WITHIN: Duration = Duration::from_secs(2);
+/// For what takes a moment.
+const SOON: Duration = Duration::from_secs(20);
 
-/// Reports level 50 of each thing until told to stop, never more than is asked for; says how many readings.
-fn report(client: &http::Client, over: &AtomicBool, sent: &AtomicUsize) {
+/// What was reported, and how fast.
+struct Reported {
+    readings: usize,
+    a_second: f64,
+}
+
+/// Reports level 50 of each thing until told to stop, no more often than is asked for.
+fn report(client: &http::Client, over: &AtomicBool) -> Reported {
     let levels: Map<String, Value> = (0..THINGS)
         .map(|n| (format!("dial-{n}/level"), json!(50)))
         .collect();
     let pack = Value::Object(levels).to_string();
-    let mut next = Instant::now();
+    let (began, mut readings) = (Instant::now(), 0);
+    let mut next = began;
     while !over.load(Ordering::Relaxed) {
         let headers = [("Content-Type", "application/json")];
         let answer = client.post("/readings", &headers, pack.as_bytes()).unwrap();
         assert_eq!(answer.status, 202, "{answer:?}");
-        sent.fetch_add(THINGS, Ordering::Relaxed);
+        readings += THINGS;
         next += EVERY;
         std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+    Reported {
+        readings,
+        a_second: readings as f64 / began.elapsed().as_secs_f64(),
     }
 }
 
@@ -66,31 +82,24 @@ async fn a_lower_maximum_flags_the_next_reading_at_a_thousand_a_second_and_nothi
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
     put(&pipeline, 100).await;
     let before = processes(&pipeline.stack);
-    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let client = pipeline.http.clone();
-    let began = Instant::now();
-    let (changed, took) = std::thread::scope(|scope| {
-        let reporter = scope.spawn(|| report(&client, &over, &sent));
-        let changed = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(async {
-                let passed = "select count(*) from readings where thing = 'dial-0' and quality = 1";
-                pipeline.at_least(passed, 50, Duration::from_secs(20)).await;
-                let changed = Timestamp::now();
-                put(&pipeline, 10).await;
-                let failed = "select count(*) from readings where thing = 'dial-0' and quality = 4";
-                pipeline.at_least(failed, 100, Duration::from_secs(20)).await;
-                changed
-            })
-        });
-        over.store(true, Ordering::Relaxed);
-        reporter.join().unwrap();
-        (changed, began.elapsed())
+    let over = Arc::new(AtomicBool::new(false));
+    let reporter = std::thread::spawn({
+        let (client, over) = (pipeline.http.clone(), over.clone());
+        move || report(&client, &over)
     });
-    let sent = sent.into_inner();
+    let passed = "select count(*) from readings where thing = 'dial-0' and quality = 1";
+    pipeline.at_least(passed, 50, SOON).await;
+    let changed = Timestamp::now();
+    put(&pipeline, 10).await;
+    let failed = "select count(*) from readings where thing = 'dial-0' and quality = 4";
+    pipeline.at_least(failed, 100, SOON).await;
+    over.store(true, Ordering::Relaxed);
+    let reported = tokio::task::spawn_blocking(|| reporter.join().unwrap())
+        .await
+        .unwrap();
     let all = "select count(*) from readings where name = 'level'";
-    pipeline
-        .until(all, i64::try_from(sent).unwrap(), Duration::from_secs(20))
-        .await;
+    let readings = i64::try_from(reported.readings).unwrap();
+    pipeline.until(all, readings, SOON).await;
 
     let later = changed.plus_micros(i64::try_from(WITHIN.as_micros()).unwrap());
     assert_eq!(
@@ -114,6 +123,6 @@ async fn a_lower_maximum_flags_the_next_reading_at_a_thousand_a_second_and_nothi
         "it is one thing's matter"
     );
     assert_eq!(processes(&pipeline.stack), before, "nothing was started again");
-    let rate = sent as f64 / took.as_secs_f64();
+    let rate = reported.a_second;
     assert!(rate > 900.0, "only {rate:.0} readings a second");
 }
