@@ -151,7 +151,7 @@ async fn registrations(
                 &column!(changes, (_, change) => change.change.word()),
                 &column!(changes, (_, change) => revision(change)),
                 &column!(changes, (_, change) => change.entry.as_deref().map(Json)),
-                &column!(changes, (_, change) => change.by.as_deref()),
+                &column!(changes, (cause, change) => change.by.as_deref().or(cause.publisher.as_deref())),
                 &column!(changes, (_, change) => Some(&change.detail).filter(|it| !it.is_empty()).map(Json)),
                 &column!(changes, (cause, _) => cause.source.as_str()),
                 &column!(changes, (cause, _) => cause.causationid.as_deref()),
