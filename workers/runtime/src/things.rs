@@ -26,7 +26,7 @@ use std::{
 };
 use telltale_nats::{Name, subject};
 use telltale_schemas::thing::{Entry, Policy};
-use texts::{Parsed, Part, Texts};
+use texts::{Parsed, Part, Right, Texts};
 use tokio::{sync::watch as channel, task::JoinSet};
 use watch::Position;
 
@@ -84,6 +84,7 @@ struct Bucket {
 #[derive(Debug)]
 struct Shared {
     part: Part,
+    right: Right,
     cache: Mutex<Cache>,
     /// The newest revision that is applied.
     held: channel::Sender<u64>,
@@ -216,6 +217,7 @@ impl Source {
         ));
         let shared = Arc::new(Shared {
             part,
+            right: Right::default(),
             cache: Mutex::new(Cache::new(BYTES_MAX)),
             held,
         });
@@ -230,12 +232,11 @@ impl Source {
     }
 
     fn fixed(part: Part, entries: &[Entry]) -> Self {
+        let right = Right::default();
         let known = |(revision, entry): (u64, &Entry)| {
             let value = serde_json::to_vec(entry).expect("an entry has a JSON text");
-            (
-                entry.thing.clone(),
-                Known::parse(part, &entry.thing, revision, &value),
-            )
+            let known = Known::parse(part, &entry.thing, revision, &value, &right);
+            (entry.thing.clone(), known)
         };
         Self::Fixed((1..).zip(entries).map(known).collect())
     }
@@ -272,7 +273,7 @@ impl Source {
                         revision: 0,
                         entry: Ok(None),
                     },
-                    |found| Known::read(bucket.shared.part, thing, &found),
+                    |found| bucket.shared.read(thing, &found),
                 );
                 let newest = ticket.back(Some(known));
                 let replaced = || Failure::outage(EntryError::Replaced(thing.to_owned()));
@@ -290,18 +291,8 @@ impl Source {
 }
 
 impl Known {
-    fn read(part: Part, thing: &str, found: &kv::Entry) -> Self {
-        match found.operation {
-            kv::Operation::Put => Self::parse(part, thing, found.revision, &found.value),
-            kv::Operation::Delete | kv::Operation::Purge => Self {
-                revision: found.revision,
-                entry: Ok(None),
-            },
-        }
-    }
-
-    fn parse(part: Part, thing: &str, revision: u64, value: &[u8]) -> Self {
-        let texts = Texts::read(part, thing, value);
+    fn parse(part: Part, thing: &str, revision: u64, value: &[u8], right: &Right) -> Self {
+        let texts = Texts::read(part, thing, value, right);
         Self {
             revision,
             entry: texts.map(Some).map_err(Arc::from),
@@ -343,6 +334,16 @@ impl Drop for Given<'_> {
 }
 
 impl Shared {
+    fn read(&self, thing: &str, found: &kv::Entry) -> Known {
+        match found.operation {
+            kv::Operation::Put => Known::parse(self.part, thing, found.revision, &found.value, &self.right),
+            kv::Operation::Delete | kv::Operation::Purge => Known {
+                revision: found.revision,
+                entry: Ok(None),
+            },
+        }
+    }
+
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,15 +4,22 @@
 //! for thousands: [`Texts::shared`]. What is a thing's own is short. Texts are parsed when they are asked for; what
 //! is shared stays parsed for a while.
 use lru::LruCache;
-use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Value, json, value::RawValue};
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
-use telltale_schemas::{check, thing::Entry};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+use telltale_schemas::{check, thing::Policy};
 
-/// Shared texts that stay parsed.
-const PARSED_MAX: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
+/// Shared texts that stay parsed, and policies that are known to be right.
+const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 /// A longer one is parsed each time, so that a thousand of them do not fill the memory.
-const PARSED_TEXT_MAX: usize = 16 * 1024;
+const TEXT_MAX: usize = 16 * 1024;
 
 /// Which part of the entries a worker goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,36 +54,25 @@ struct Slim<'a> {
 
 impl Texts {
     /// Reads that part of the entry of that thing, or says why no worker can go by the entry.
-    pub(super) fn read(part: Part, thing: &str, value: &[u8]) -> Result<Self, String> {
+    pub(super) fn read(part: Part, thing: &str, value: &[u8], right: &Right) -> Result<Self, String> {
         let slim: Slim<'_> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        let mut document = json!({ "thing": slim.thing });
-        for (member, raw) in [("policy", slim.policy), ("annotation", slim.annotation)] {
-            if let Some(raw) = raw {
-                let value: Value = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
-                document[member] = value;
-            }
-        }
-        // A strange annotation is no reason to refuse a thing's readings.
-        let faults = check::thing_entry(&document);
-        if let Some(fault) = faults
-            .iter()
-            .find(|fault| !fault.pointer.starts_with("/annotation"))
-        {
-            return Err(format!("{} at `{}`", fault.message, fault.pointer));
-        }
-        serde_json::from_value::<Entry>(document).map_err(|error| error.to_string())?;
         if slim.thing != thing {
             return Err(format!("it is about `{}`", slim.thing));
         }
-        match part {
-            Part::Policy => Ok(Self {
+        if let Some(policy) = slim.policy {
+            right.check(thing, policy)?;
+        }
+        // A strange annotation is no reason to refuse a thing's readings; one that is none at all is.
+        if slim.annotation.is_some_and(|raw| !raw.get().starts_with('{')) {
+            return Err("no object at `/annotation`".to_owned());
+        }
+        match (part, slim.annotation) {
+            (Part::Policy, _) => Ok(Self {
                 shared: slim.policy.and_then(text),
                 own: None,
             }),
-            Part::Annotation => slim
-                .annotation
-                .map_or_else(|| Ok(Self::default()), Self::split)
-                .map_err(|error| error.to_string()),
+            (Part::Annotation, None) => Ok(Self::default()),
+            (Part::Annotation, Some(raw)) => Self::split(raw).map_err(|error| error.to_string()),
         }
     }
 
@@ -101,6 +97,36 @@ fn text(raw: &RawValue) -> Option<Arc<str>> {
     (raw.get() != "{}").then(|| Arc::from(raw.get()))
 }
 
+/// Policies that were found right last: most entries have one of them.
+#[derive(Debug)]
+pub(super) struct Right(Mutex<LruCache<Box<str>, ()>>);
+
+impl Default for Right {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED_MAX)))
+    }
+}
+
+impl Right {
+    /// Whether a worker can go by that policy, or why not.
+    fn check(&self, thing: &str, policy: &RawValue) -> Result<(), String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(policy.get()).is_some() {
+            return Ok(());
+        }
+        let value: Value = serde_json::from_str(policy.get()).map_err(|error| error.to_string())?;
+        let document = json!({ "thing": thing, "policy": value });
+        if let Some(fault) = check::thing_entry(&document).first() {
+            return Err(format!("{} at `{}`", fault.message, fault.pointer));
+        }
+        serde_json::from_str::<Policy>(policy.get()).map_err(|error| error.to_string())?;
+        if policy.get().len() <= TEXT_MAX {
+            known.put(Box::from(policy.get()), ());
+        }
+        Ok(())
+    }
+}
+
 /// Shared texts, parsed; those that were asked for last stay so.
 #[derive(Debug)]
 pub(super) struct Parsed<T> {
@@ -111,7 +137,7 @@ pub(super) struct Parsed<T> {
 impl<T: Default> Default for Parsed<T> {
     fn default() -> Self {
         Self {
-            recent: LruCache::new(PARSED_MAX),
+            recent: LruCache::new(REMEMBERED_MAX),
             empty: Arc::default(),
         }
     }
@@ -127,7 +153,7 @@ impl<T: Default + DeserializeOwned> Parsed<T> {
             return parsed.clone();
         }
         let parsed: Arc<T> = Arc::new(serde_json::from_str(text).expect("it was checked when it was read"));
-        if text.len() <= PARSED_TEXT_MAX {
+        if text.len() <= TEXT_MAX {
             self.recent.put(text.clone(), parsed.clone());
         }
         parsed
@@ -137,7 +163,6 @@ impl<T: Default + DeserializeOwned> Parsed<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use telltale_schemas::thing::Policy;
 
     #[test]
     fn an_entry_that_cannot_be_gone_by_is_told_apart_from_none() {
@@ -151,7 +176,7 @@ mod tests {
                 Some("/policy/late"),
             ),
             (r#"{"thing": "t", "polic": {}}"#, Some("`polic`")),
-            (r#"{"thing": "t", "annotation": 7}"#, Some("invalid type")),
+            (r#"{"thing": "t", "annotation": 7}"#, Some("/annotation")),
             (
                 r#"{"thing": "t", "policy": {"properties": {"p": {"unit": "furlong"}}}}"#,
                 Some("furlong"),
@@ -159,7 +184,10 @@ mod tests {
             ("{", Some("EOF")),
         ] {
             for part in [Part::Policy, Part::Annotation] {
-                let found = Texts::read(part, "t", value.as_bytes()).err();
+                let right = Right::default();
+                let found = Texts::read(part, "t", value.as_bytes(), &right).err();
+                let again = Texts::read(part, "t", value.as_bytes(), &right).err();
+                assert_eq!(found, again, "{value}");
                 match problem {
                     None => assert_eq!(found, None, "{value}"),
                     Some(problem) => assert!(
@@ -177,13 +205,13 @@ mod tests {
             "policy":{"properties":{"p":{"maximum":0.1234567890123456789}}},
             "annotation":{"foi":"urn:x","properties":{"p":{"ucum":"Cel"}},"location":{"type":"Point","coordinates":[7.052350000000001,43]}},
             "registration":{"created":"2026-01-15T07:41:09.25Z","modified":"2026-01-15T07:41:09.25Z"}}"#;
-        let policy = Texts::read(Part::Policy, "t", value).unwrap();
+        let policy = Texts::read(Part::Policy, "t", value, &Right::default()).unwrap();
         assert_eq!(
             policy.shared.as_deref(),
             Some(r#"{"properties":{"p":{"maximum":0.1234567890123456789}}}"#)
         );
         assert_eq!(policy.own, None);
-        let annotation = Texts::read(Part::Annotation, "t", value).unwrap();
+        let annotation = Texts::read(Part::Annotation, "t", value, &Right::default()).unwrap();
         assert_eq!(annotation.shared.as_deref(), Some(r#"{"p":{"ucum":"Cel"}}"#));
         assert_eq!(
             annotation.own.as_deref(),
@@ -193,7 +221,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_what_is_empty_and_properties_that_are_no_object_are_the_things_own() {
-        let read = |value: &[u8]| Texts::read(Part::Annotation, "t", value).unwrap();
+        let read = |value: &[u8]| Texts::read(Part::Annotation, "t", value, &Right::default()).unwrap();
         assert_eq!(read(br#"{"thing":"t","annotation":{}}"#), Texts::default());
         let strange = read(br#"{"thing":"t","annotation":{"properties":[1]}}"#);
         assert_eq!(
@@ -210,7 +238,7 @@ mod tests {
         assert_eq!(first.late.as_deref(), Some("2d"));
         assert!(Arc::ptr_eq(&first, &parsed.of(Some(&other))));
         assert!(parsed.of(None).is_empty());
-        let long: Arc<str> = format!(r#"{{"late":"2d"{}}}"#, " ".repeat(PARSED_TEXT_MAX)).into();
+        let long: Arc<str> = format!(r#"{{"late":"2d"{}}}"#, " ".repeat(TEXT_MAX)).into();
         assert!(!Arc::ptr_eq(&parsed.of(Some(&long)), &parsed.of(Some(&long))));
     }
 }

@@ -1,5 +1,5 @@
 //! Follows the bucket: every change is applied, and what was there before is read in the background.
-use super::{BUCKET, Shared, cache::Known};
+use super::{BUCKET, Shared};
 use async_nats::jetstream::{self, kv};
 use futures::StreamExt as _;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) async fn warm(store: kv::Store, shared: &Shared) {
     };
     while let Some(Ok(entry)) = entries.next().await {
         if let Ok(name) = Name::from_token(&entry.key) {
-            let known = Known::read(shared.part, name.plain(), &entry);
+            let known = shared.read(name.plain(), &entry);
             if !shared.cache().offer(name.plain(), &known, era) {
                 return;
             }
@@ -122,7 +122,7 @@ impl Position {
     fn update(&mut self, shared: &Shared, update: &kv::Entry) {
         // A key that is no token of ours belongs to no thing, so nobody can have asked for it.
         if let Ok(name) = Name::from_token(&update.key) {
-            let known = Known::read(shared.part, name.plain(), update);
+            let known = shared.read(name.plain(), update);
             shared.cache().update(name.plain(), &known);
         }
         self.revision = update.revision;
