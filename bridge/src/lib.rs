@@ -17,7 +17,6 @@ mod guard;
 pub mod http;
 pub mod intake;
 pub mod keyring;
-mod listen;
 mod media;
 pub mod metrics;
 pub mod mqtt;

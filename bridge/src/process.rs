@@ -3,7 +3,6 @@ use crate::{
     Adapter, http,
     intake::Intake,
     keyring::Keyring,
-    listen,
     metrics::Metrics,
     mqtt,
     outbox::{self, Outbox},
@@ -17,7 +16,7 @@ use telltale_nats::{
     publish::{Options, Publisher},
     seal,
 };
-use telltale_runtime::{Daemon, daemon, health};
+use telltale_runtime::{Daemon, daemon, health, web::listen};
 use tokio_util::sync::CancellationToken;
 
 /// How long publishing may go on after the last connection is closed.

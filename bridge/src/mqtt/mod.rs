@@ -21,12 +21,13 @@ mod reason;
 mod registry;
 mod session;
 
-use crate::{Adapter, intake::Intake, listen, metrics::Protocol};
+use crate::{Adapter, intake::Intake, metrics::Protocol};
 use anyhow::Context as _;
 use bytes::BytesMut;
 use registry::Registry;
 use session::Session;
 use std::{net::IpAddr, sync::Arc};
+use telltale_runtime::web::listen;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,

@@ -32,6 +32,7 @@ mod telemetry;
 pub mod things;
 mod turns;
 pub mod verdict;
+pub mod web;
 pub mod worker;
 
 pub use daemon::{Daemon, command_daemon, daemon};

@@ -7,20 +7,21 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-/// How long open connections may take to finish when the bridge stops.
+/// How long open connections may take to finish when the process stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: out of file descriptors, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A listener with a number of places.
 #[derive(Debug)]
-pub(crate) struct Accept {
+pub struct Accept {
     listener: TcpListener,
     places: Arc<Semaphore>,
 }
 
 impl Accept {
-    pub(crate) fn new(listener: TcpListener, connections_max: usize) -> Self {
+    /// With that number of places.
+    pub fn new(listener: TcpListener, connections_max: usize) -> Self {
         Self {
             listener,
             places: Arc::new(Semaphore::new(connections_max)),
@@ -28,7 +29,7 @@ impl Accept {
     }
 
     /// The next connection and its place; none once stopped. Whoever finds no place waits in the kernel's queue.
-    pub(crate) async fn next(
+    pub async fn next(
         &mut self,
         stop: &CancellationToken,
     ) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
@@ -55,21 +56,21 @@ impl Accept {
 }
 
 /// Waits for the connections that are left, but not for ever.
-pub(crate) async fn finish(tasks: &TaskTracker) {
+pub async fn finish(tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         warn!("{} connections did not finish in time", tasks.len());
     }
 }
 
-/// Binds where devices connect. Secrets would cross the network in the clear, so beyond this machine only on
+/// Binds where clients connect. Secrets would cross the network in the clear, so beyond this machine only on
 /// request.
-pub(crate) async fn bind(address: SocketAddr, is_insecure: bool) -> anyhow::Result<TcpListener> {
+pub async fn bind(address: SocketAddr, is_insecure: bool) -> anyhow::Result<TcpListener> {
     use anyhow::Context as _;
     if !address.ip().is_loopback() && !is_insecure {
         anyhow::bail!(
-            "{address} is reachable from other machines, and there is no TLS here: put a TLS proxy before the \
-             bridge, or say --insecure"
+            "{address} is reachable from other machines, and there is no TLS here: put a TLS proxy before \
+             it, or say --insecure"
         );
     }
     TcpListener::bind(address)

@@ -1,0 +1,62 @@
+//! What all handlers share.
+//!
+//! A module of the gateway has `pub(crate) fn routes() -> OpenApiRouter<App>` ([`utoipa_axum`]), merged in `lib.rs`.
+//! A handler takes `caller: auth::Caller` first and begins with `caller.may(Scope::…)?`; paths and queries come by
+//! [`telltale_runtime::web::Path`] and [`Query`](telltale_runtime::web::Query), whose refusals are problems; its error
+//! is a [`telltale_runtime::web::Problem`].
+use crate::{auth::People, directory::Bases, registry::Registry};
+use std::sync::Arc;
+use telltale_nats::{Name, async_nats::Client};
+use tokio_util::sync::CancellationToken;
+
+/// The state of the router. Clones share it.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+/// What it is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) site: Name,
+    pub(crate) nats: Client,
+    pub(crate) registry: Registry,
+    pub(crate) people: People,
+    pub(crate) bases: Bases,
+    /// Cancelled when the process ends: what streams for ever ends then.
+    pub(crate) stop: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The site that is served.
+    pub fn site(&self) -> &Name {
+        &self.0.site
+    }
+
+    /// The connection to the broker, with the gateway's rights.
+    pub fn nats(&self) -> &Client {
+        &self.0.nats
+    }
+
+    /// The things of the site.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Who may ask for what.
+    pub(crate) fn people(&self) -> &People {
+        &self.0.people
+    }
+
+    /// The addresses that clients know us by.
+    pub(crate) fn bases(&self) -> &Bases {
+        &self.0.bases
+    }
+
+    /// Cancelled when the process ends.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+}

@@ -1,0 +1,63 @@
+//! The gateway: things, their descriptions, their data and their actions, for people and programs over HTTP, and
+//! the directory over NATS.
+//!
+//! Whoever asks shows a token; each handler says first which scope it takes. Refusals are problems (RFC 9457).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`registry`] | writing the bucket `things`, and telling what changed; the command line uses it too |
+//! | [`directory`] | the W3C directory of Thing Descriptions, `.well-known`, CoRE links |
+//! | [`app`] | what all handlers share |
+//! | [`openapi`], [`asyncapi`] | what there is over HTTP, and over NATS, for programs to read |
+//! | [`service`] | the directory as a NATS service |
+pub mod app;
+pub mod asyncapi;
+mod auth;
+mod directory;
+mod metrics;
+mod openapi;
+mod process;
+pub mod registry;
+mod service;
+
+pub use app::App;
+pub use process::{command, run};
+
+use axum::{Router, extract::Request, http::StatusCode, middleware};
+use telltale_runtime::web::{
+    Problem,
+    body::{self, refuse},
+    door::Door,
+};
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every route with what is said of it. A module adds its own here.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(directory::routes())
+        .merge(auth::routes())
+}
+
+/// The whole HTTP face.
+fn router(app: App, door: Door) -> Router {
+    let (routes, document) = api().split_for_parts();
+    routes
+        .merge(openapi::routes(document))
+        .merge(asyncapi::routes())
+        .method_not_allowed_fallback(|request: Request| {
+            let problem = Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "not with this method; `Allow` names those that there are",
+            );
+            refuse(request.into_body(), problem)
+        })
+        .fallback(|request: Request| {
+            let problem = Problem::not_found("no such place; /openapi.json has them all");
+            refuse(request.into_body(), problem)
+        })
+        .layer(middleware::from_fn(body::drain))
+        .layer(middleware::from_fn(move |request, next| {
+            door.clone().pass(request, next)
+        }))
+        .with_state(app)
+}

@@ -1,0 +1,109 @@
+//! The process: arguments, what the handlers share, and their end.
+use crate::{
+    app::{App, Parts},
+    auth::People,
+    directory::{Bases, expiry},
+    metrics::Metrics,
+    registry::Registry,
+    service,
+};
+use anyhow::Context as _;
+use std::{net::SocketAddr, process::ExitCode};
+use telltale_nats::rights;
+use telltale_runtime::{
+    Daemon, daemon,
+    web::{self, door::Door, listen},
+};
+
+/// What the gateway is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where HTTP clients connect; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "TELLTALE_GATEWAY_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8081"
+    )]
+    listen: SocketAddr,
+    /// A host name that clients use for this gateway, beside localhost and addresses; several separated by commas.
+    #[arg(
+        long = "host",
+        env = "TELLTALE_GATEWAY_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    hosts: Vec<String>,
+    /// Where clients reach this gateway, for the forms of Thing Descriptions; the address that it listens on if not said.
+    #[arg(long, env = "TELLTALE_GATEWAY_URL", value_name = "URL")]
+    url: Option<String>,
+    /// Where devices reach the bridge by MQTT, for the forms of Thing Descriptions; none are added if not said.
+    #[arg(long, env = "TELLTALE_MQTT_URL", value_name = "URL")]
+    mqtt_url: Option<String>,
+    /// Where clients reach the broker, for the forms of Thing Descriptions; none are added if not said.
+    #[arg(long, env = "TELLTALE_NATS_PUBLIC_URL", value_name = "URL")]
+    nats_public_url: Option<String>,
+    /// Listen beyond this machine without TLS: tokens cross the network in the clear.
+    #[arg(long, env = "TELLTALE_INSECURE")]
+    insecure: bool,
+    /// Connections at once; more wait.
+    #[arg(
+        long,
+        env = "TELLTALE_GATEWAY_CONNECTIONS_MAX",
+        value_name = "N",
+        default_value_t = 1024
+    )]
+    connections_max: usize,
+}
+
+/// The process `telltale-gateway`.
+pub fn run() -> ExitCode {
+    daemon(
+        rights::GATEWAY,
+        "Serves things, their descriptions and their data over HTTP.",
+        gateway,
+    )
+}
+
+/// Its command line, for documentation.
+pub fn command() -> clap::Command {
+    telltale_runtime::command_daemon::<Args>(rights::GATEWAY)
+}
+
+async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
+    let metrics = Metrics::new(daemon.registry()).context("register metrics")?;
+    let listener = listen::bind(args.listen, args.insecure).await?;
+    let at = listener.local_addr().context("read the HTTP address")?;
+    let (client, site, stop) = (daemon.client(), daemon.site(), daemon.stop());
+    let bases = Bases {
+        http: Some(args.url.unwrap_or_else(|| format!("http://{at}"))),
+        mqtt: args.mqtt_url,
+        nats: args.nats_public_url,
+        ..Bases::default()
+    };
+    let registry = Registry::new(client.clone(), site.clone(), rights::GATEWAY);
+    let (people, following_people) = People::follow(client, daemon.health().check("people"), stop);
+    let app = App::new(Parts {
+        site: site.clone(),
+        nats: client.clone(),
+        registry,
+        people,
+        bases,
+        stop: stop.clone(),
+    });
+    let check = daemon.health().check("things");
+    let following_things = app.registry().follow(check, stop);
+    let expiring = expiry::run(app.registry(), stop);
+    let answering = service::run(&app);
+    tracing::info!(%at, "HTTP clients connect to http://{at}");
+    let router = crate::router(app.clone(), Door::new(args.hosts));
+    let serving = web::serve(
+        listener,
+        args.connections_max,
+        router,
+        move || metrics.connection(),
+        stop,
+    );
+    let ((), (), (), (), ()) = tokio::join!(serving, following_people, following_things, expiring, answering);
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Bodies: read within a limit and a time, and refused in such a way that the client sees the answer.
+use super::Problem;
+use axum::{
+    body::{Body, HttpBody},
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Frame, SizeHint};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tracing::debug;
+
+/// A body must arrive within this time.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a refused body is read, so that the client sees the answer and not a broken connection.
+const REFUSED_MAX: usize = 1024 * 1024;
+/// And for how long.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// More bytes than the limit.
+    TooLarge(usize),
+    /// The connection broke off, or its framing is wrong.
+    BrokeOff,
+    /// It did not come in time.
+    Late,
+}
+
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge(limit) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body has more than {limit} bytes"),
+            ),
+            Unread::BrokeOff => Self::bad_request("the body broke off"),
+            Unread::Late => Self::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+        }
+    }
+}
+
+/// What `Content-Length` announces, 0 without it; hyper has refused what is no number.
+pub fn length(headers: &HeaderMap) -> usize {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+/// Reads a body of at most `limit` bytes.
+pub async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
+    match tokio::time::timeout(TIMEOUT, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge(limit)),
+        Ok(Err(_)) => Err(Unread::BrokeOff),
+        Err(_) => Err(Unread::Late),
+    }
+}
+
+/// Refuses, after the body that is still on its way: closing on a client that writes would cost it the answer.
+pub async fn refuse(body: Body, problem: Problem) -> Response {
+    run_off(body).await;
+    problem.into_response()
+}
+
+/// Reads what is left of a body, within reason, and forgets it.
+async fn run_off<B>(body: B)
+where
+    B: HttpBody,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let rest = Limited::new(body, REFUSED_MAX);
+    let mut rest = std::pin::pin!(rest);
+    let drained = async { while let Some(Ok(_)) = rest.frame().await {} };
+    if tokio::time::timeout(REFUSED_TIMEOUT, drained).await.is_err() {
+        debug!("a refused body did not end");
+    }
+}
+
+/// The refusal of a body that is packed: none is unpacked here, so that none can be larger inside than outside.
+pub fn encoded() -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "a body is taken as it is, without Content-Encoding",
+    )
+}
+
+/// A layer: whatever refuses a request inside, the rest of its body is read before the answer goes, as by
+/// [`refuse`]. A body with a `Content-Encoding` is refused here: nothing inside unpacks one.
+pub async fn drain(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    if head.headers.contains_key(header::CONTENT_ENCODING) {
+        return refuse(body, encoded()).await;
+    }
+    let shared = Shared(Arc::new(Mutex::new(body)));
+    let request = Request::from_parts(head, Body::new(shared.clone()));
+    let response = next.run(request).await;
+    if !response.status().is_success() && !shared.is_end_stream() {
+        run_off(shared).await;
+    }
+    response
+}
+
+/// A body that can be read on by another, once its first reader has enough.
+#[derive(Debug, Clone)]
+struct Shared(Arc<Mutex<Body>>);
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_read_to_its_limit_and_no_further() {
+        assert_eq!(read(Body::from("abc"), 3).await.unwrap(), "abc");
+        assert_eq!(read(Body::from("abcd"), 3).await, Err(Unread::TooLarge(3)));
+    }
+
+    #[tokio::test]
+    async fn what_one_reader_leaves_another_reads() {
+        let mut first = Shared(Arc::new(Mutex::new(Body::from("abc"))));
+        let second = first.clone();
+        assert!(!second.is_end_stream());
+        assert!(first.frame().await.is_some());
+        assert!(second.is_end_stream());
+    }
+}
