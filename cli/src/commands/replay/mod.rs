@@ -12,7 +12,6 @@ use super::{
     pool::Pool,
     progress::Progress,
     reach,
-    thing::register,
 };
 use crate::context::Context;
 use anyhow::Context as _;
@@ -25,6 +24,7 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use telltale_gateway::registry::bulk as register;
 use telltale_schemas::{Timestamp, thing::Entry};
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -125,6 +125,12 @@ impl Replay {
         let entries = survey.things.iter().map(|thing| mapping.entry(thing)).collect();
         let put = register::change(&nats, &ctx.site, entries, merged).await?;
         register::wait_until_held(&nats, &ctx.site, put.revision).await?;
+        for thing in &put.described {
+            writeln!(
+                std::io::stderr().lock(),
+                "note: `{thing}` has a Thing Description, which stays; the mapping changes nothing of it"
+            )?;
+        }
 
         let interrupt = Interrupt::listen()?;
         let before = fates::mark(&js).await?;

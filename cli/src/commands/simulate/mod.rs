@@ -10,12 +10,12 @@ use super::{
     pool::Pool,
     progress::Progress,
     reach,
-    thing::register,
 };
 use crate::context::Context;
 use mqtt::{Letter, Line};
 use road::{Faults, Road, Thing};
 use std::{io::Write as _, num::NonZeroUsize, process::ExitCode, time::Duration};
+use telltale_gateway::registry::bulk as register;
 use telltale_schemas::{Timestamp, duration, id};
 use tokio::{
     sync::mpsc,

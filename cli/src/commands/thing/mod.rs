@@ -1,5 +1,4 @@
 //! `telltale thing`: the entries of the bucket `things`.
-pub mod register;
 
 use super::{
     exit::Refused,
@@ -16,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use telltale_gateway::registry::bulk as register;
 use telltale_nats::{Name, async_nats::jetstream::kv, client};
 use telltale_schemas::{check, thing::Entry};
 
@@ -143,6 +143,15 @@ async fn put(ctx: &Context, file: &Path, output: &Output) -> anyhow::Result<Exit
         copies.into(),
     ])?;
     rows.finish()?;
+    if let Some(first) = put.described.first() {
+        let count = put.described.len();
+        let told = format!(
+            "{count} of these things, `{first}` first, kept as they are: each has a Thing Description"
+        );
+        return Err(Refused::failed(told)
+            .hint("change the description; policy and annotation follow from it")
+            .into());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

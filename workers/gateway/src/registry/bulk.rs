@@ -1,17 +1,18 @@
-//! Writes entries of the bucket `things`, and waits until the workers go by them.
+//! Many entries of the bucket `things` at once, and waiting until the workers go by them.
+use super::{Error, Found, Registry, Written, change::Decision};
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use std::{collections::HashMap, time::Duration};
 use telltale_nats::{
-    Lane, Name, Outgoing, Publisher, Subject,
+    Name,
     async_nats::{
         Client, StatusCode,
         jetstream::{self, kv},
     },
-    client, header, publish, subject,
+    subject,
 };
 use telltale_runtime::things::{BUCKET, HoldsReply, HoldsRequest};
-use telltale_schemas::{Envelope, Registration, Timestamp, kinds::Change, thing::Entry};
+use telltale_schemas::{kinds::Change, thing::Entry};
 use tokio::time::{Instant, timeout_at};
 
 /// The workers that go by the entries.
@@ -22,11 +23,11 @@ const SILENCE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Entries written at once.
 const AT_ONCE: usize = 32;
-/// Attempts to write one entry while others write it too.
-const CONTESTS_MAX: usize = 5;
+/// Who writes, in the `source` of what is told.
+const STAGE: &str = "telltale";
 
 /// What came of a registration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Put {
     /// Things that are new.
     pub created: usize,
@@ -34,6 +35,8 @@ pub struct Put {
     pub updated: usize,
     /// Things that are as they were.
     pub unchanged: usize,
+    /// Things that were kept as they are, because a Thing Description says what they are.
+    pub described: Vec<String>,
     /// The revision that has them all.
     pub revision: u64,
 }
@@ -45,7 +48,8 @@ pub async fn bucket(js: &jetstream::Context) -> anyhow::Result<kv::Store> {
         .context("open the bucket `things`; `telltale provision` makes it")
 }
 
-/// Writes entries, and publishes what changed.
+/// Writes entries, and tells what changed. A thing with a Thing Description has its policy and annotation from
+/// that alone: an entry without one changes nothing of it.
 pub async fn put(nats: &Client, site: &Name, entries: Vec<Entry>) -> anyhow::Result<Put> {
     change(nats, site, entries, |_, wanted| wanted).await
 }
@@ -57,123 +61,57 @@ pub async fn change(
     entries: Vec<Entry>,
     decide: impl Fn(Option<Entry>, Entry) -> Entry,
 ) -> anyhow::Result<Put> {
-    let store = bucket(&client::context(nats.clone())).await?;
-    let options = publish::Options {
-        window: AT_ONCE,
-        ack_timeout: Duration::from_secs(5),
-        atomic_min: 0,
-    };
-    let publisher = Publisher::new(nats.clone(), options);
-    let (store, publisher, decide) = (&store, &publisher, &decide);
+    let registry = Registry::new(nats.clone(), site.clone(), STAGE);
+    let (registry, decide) = (&registry, &decide);
     stream::iter(entries)
-        .map(|entry| async move {
-            let thing = entry.thing.clone();
-            let named = || format!("register `{thing}`");
-            let written = write(store, entry, decide).await.with_context(named)?;
-            if let Some(change) = written.change {
-                announce(publisher, site, change, &written)
-                    .await
-                    .with_context(named)?;
-            }
-            Ok::<_, anyhow::Error>(written)
+        .map(|wanted| async move {
+            let thing = wanted.thing.clone();
+            let written = one(registry, wanted, decide).await;
+            written
+                .with_context(|| format!("register `{thing}`"))
+                .map(|written| (thing, written))
         })
         .buffer_unordered(AT_ONCE)
-        .try_fold(Put::default(), |mut put, written| {
+        .try_fold(Put::default(), |mut put, (thing, written)| {
+            let Some(written) = written else {
+                put.described.push(thing);
+                return future::ready(Ok(put));
+            };
             match written.change {
                 Some(Change::Created) => put.created += 1,
                 Some(_) => put.updated += 1,
                 None => put.unchanged += 1,
             }
-            put.revision = put.revision.max(written.revision);
+            put.revision = put.revision.max(written.found.revision);
             future::ready(Ok(put))
         })
         .await
 }
 
-struct Written {
-    entry: Entry,
-    revision: u64,
-    change: Option<Change>,
-}
-
-async fn write(
-    store: &kv::Store,
+/// `None` where a description says what the thing is.
+async fn one(
+    registry: &Registry,
     wanted: Entry,
-    decide: impl Fn(Option<Entry>, Entry) -> Entry,
-) -> anyhow::Result<Written> {
+    decide: &impl Fn(Option<Entry>, Entry) -> Entry,
+) -> anyhow::Result<Option<Written>> {
     let name = Name::new(wanted.thing.as_str())?;
-    for _ in 0..CONTESTS_MAX {
-        let found = store.entry(name.token()).await?;
-        let there = found
-            .as_ref()
-            .filter(|found| found.operation == kv::Operation::Put);
-        // An entry that cannot be read is of no use to anyone: it is replaced.
-        let old: Option<Entry> = there.and_then(|found| serde_json::from_slice(&found.value).ok());
-        let entry = decide(old.clone(), wanted.clone());
-        if let (Some(found), true) = (there, old.as_ref() == Some(&entry)) {
-            return Ok(Written {
-                entry,
-                revision: found.revision,
-                change: None,
-            });
+    let decide = |found: Option<&Found>| {
+        let old = found.map(|found| found.entry.clone());
+        if wanted.td.is_none() && old.as_ref().is_some_and(|old| old.td.is_some()) {
+            return Err(Error::Described(wanted.thing.clone()));
         }
-        let change = if there.is_some() {
-            Change::Updated
-        } else {
-            Change::Created
-        };
-        let value = serde_json::to_vec(&entry)?.into();
-        // Only over what was looked at: another writer's entry is not lost unseen.
-        let revision = found.as_ref().map_or(0, |found| found.revision);
-        match store.update(name.token(), value, revision).await {
-            Ok(revision) => {
-                return Ok(Written {
-                    entry,
-                    revision,
-                    change: Some(change),
-                });
-            }
-            Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => {}
-            Err(error) => return Err(error.into()),
-        }
+        let entry = decide(old, wanted.clone());
+        Ok(match found {
+            Some(found) if found.entry == entry => Decision::Keep(found.clone()),
+            Some(_) => Decision::Write(Box::new(entry), Some(Change::Updated)),
+            None => Decision::Write(Box::new(entry), Some(Change::Created)),
+        })
+    };
+    match registry.write(&name, None, None, decide).await {
+        Ok(written) => Ok(Some(written)),
+        Err(Error::Described(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    bail!("others keep changing it");
-}
-
-async fn announce(
-    publisher: &Publisher,
-    site: &Name,
-    change: Change,
-    written: &Written,
-) -> anyhow::Result<()> {
-    let thing = Name::new(written.entry.thing.as_str())?;
-    let registration = Registration {
-        change,
-        revision: written.revision,
-        entry: Some(Box::new(written.entry.clone())),
-        ..Registration::default()
-    };
-    let envelope = Envelope::new(
-        format!("{}:things.{}", thing.plain(), written.revision),
-        format!("/{}/telltale", site.plain()),
-        thing.plain(),
-        Timestamp::now(),
-        registration,
-    );
-    let outgoing = Outgoing {
-        subject: Subject::named(Lane::Thing, site.clone(), thing, Name::new(change.word())?).to_string(),
-        headers: vec![
-            (header::CONTENT_TYPE, header::CLOUDEVENT.to_owned()),
-            (header::MSG_ID, envelope.id.clone()),
-        ],
-        payload: serde_json::to_vec(&envelope)?.into(),
-        stream: Lane::Thing.stream(),
-    };
-    publisher
-        .send(outgoing)
-        .await
-        .context("the entry is kept, but nobody was told: put it again")?;
-    Ok(())
 }
 
 /// Waits until each running copy of each judge holds the revision; says how many copies of which do.
