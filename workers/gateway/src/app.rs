@@ -4,7 +4,11 @@
 //! A handler takes `caller: auth::Caller` first and begins with `caller.may(Scope::…)?`; paths and queries come by
 //! [`telltale_runtime::web::Path`] and [`Query`](telltale_runtime::web::Query), whose refusals are problems; its error
 //! is a [`telltale_runtime::web::Problem`].
-use crate::{auth::People, directory::Bases, registry::Registry};
+use crate::{
+    auth::People,
+    directory::{Bases, Feed},
+    registry::Registry,
+};
 use std::sync::Arc;
 use telltale_nats::{Name, async_nats::Client};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +23,7 @@ pub(crate) struct Parts {
     pub(crate) site: Name,
     pub(crate) nats: Client,
     pub(crate) registry: Registry,
+    pub(crate) feed: Feed,
     pub(crate) people: People,
     pub(crate) bases: Bases,
     /// Cancelled when the process ends: what streams for ever ends then.
@@ -43,6 +48,11 @@ impl App {
     /// The things of the site.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// What changes in the life of things.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.0.feed
     }
 
     /// Who may ask for what.

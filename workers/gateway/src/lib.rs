@@ -7,12 +7,13 @@
 //! |---|---|
 //! | [`registry`] | writing the bucket `things`, and telling what changed; the command line uses it too |
 //! | [`directory`] | the W3C directory of Thing Descriptions, `.well-known`, CoRE links |
+//! | [`auth`] | people's tokens and what they are for, the audit, the credentials of devices |
 //! | [`app`] | what all handlers share |
 //! | [`openapi`], [`asyncapi`] | what there is over HTTP, and over NATS, for programs to read |
 //! | [`service`] | the directory as a NATS service |
 pub mod app;
 pub mod asyncapi;
-mod auth;
+pub mod auth;
 mod directory;
 mod metrics;
 mod openapi;
@@ -55,6 +56,7 @@ fn router(app: App, door: Door) -> Router {
             let problem = Problem::not_found("no such place; /openapi.json has them all");
             refuse(request.into_body(), problem)
         })
+        .layer(middleware::from_fn_with_state(app.clone(), auth::watch))
         .layer(middleware::from_fn(body::drain))
         .layer(middleware::from_fn(move |request, next| {
             door.clone().pass(request, next)

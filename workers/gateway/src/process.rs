@@ -2,7 +2,7 @@
 use crate::{
     app::{App, Parts},
     auth::People,
-    directory::{Bases, expiry},
+    directory::{Bases, Feed, expiry},
     metrics::Metrics,
     registry::Registry,
     service,
@@ -75,26 +75,29 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let listener = listen::bind(args.listen, args.insecure).await?;
     let at = listener.local_addr().context("read the HTTP address")?;
     let (client, site, stop) = (daemon.client(), daemon.site(), daemon.stop());
+    let without_slash = |url: String| url.trim_end_matches('/').to_owned();
     let bases = Bases {
-        http: Some(args.url.unwrap_or_else(|| format!("http://{at}"))),
-        mqtt: args.mqtt_url,
-        nats: args.nats_public_url,
-        ..Bases::default()
+        http: args.url.map_or_else(|| format!("http://{at}"), without_slash),
+        mqtt: args.mqtt_url.map(without_slash),
+        nats: args.nats_public_url.map(without_slash),
     };
+    let health = daemon.health();
     let registry = Registry::new(client.clone(), site.clone(), rights::GATEWAY);
-    let (people, following_people) = People::follow(client, daemon.health().check("people"), stop);
+    let feed = Feed::new(client.clone(), &registry);
+    let (people, following_people) = People::follow(client, site, health.check("people"), stop);
     let app = App::new(Parts {
         site: site.clone(),
         nats: client.clone(),
         registry,
+        feed,
         people,
         bases,
         stop: stop.clone(),
     });
-    let check = daemon.health().check("things");
-    let following_things = app.registry().follow(check, stop);
+    let following_things = app.registry().follow(health.check("things"), stop);
+    let following_feed = app.feed().follow(health.check("registrations"), stop);
     let expiring = expiry::run(app.registry(), stop);
-    let answering = service::run(&app);
+    let answering = service::run(&app, daemon.instance());
     tracing::info!(%at, "HTTP clients connect to http://{at}");
     let router = crate::router(app.clone(), Door::new(args.hosts));
     let serving = web::serve(
@@ -104,6 +107,7 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         move || metrics.connection(),
         stop,
     );
-    let ((), (), (), (), ()) = tokio::join!(serving, following_people, following_things, expiring, answering);
+    let following = async { tokio::join!(following_people, following_things, following_feed) };
+    tokio::join!(serving, following, expiring, answering);
     Ok(())
 }

@@ -15,7 +15,7 @@ pub mod extract;
 pub mod listen;
 pub mod problem;
 
-pub use extract::{Path, Query};
+pub use extract::{Path, Query, Whole};
 pub use problem::Problem;
 
 use axum::Router;

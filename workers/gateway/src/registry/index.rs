@@ -181,7 +181,9 @@ impl Registry {
     }
 
     /// Every described thing as it stands, in the order of writing; `None` where one could not be read on.
-    pub(crate) async fn all(&self) -> Result<impl futures::Stream<Item = Result<Found, Error>>, Error> {
+    pub(crate) async fn all(
+        &self,
+    ) -> Result<impl futures::Stream<Item = Result<Found, Error>> + Send + use<>, Error> {
         let count = self.page(0, 0)?.total;
         let store = self.store().await?;
         let entries = store.watch_with_history(">").await.map_err(away)?;

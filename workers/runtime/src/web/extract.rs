@@ -1,9 +1,10 @@
 //! axum's extractors, with problems for what they refuse.
-use super::Problem;
+use super::{Problem, body};
 use axum::{
-    extract::{FromRequestParts, rejection::PathRejection},
+    extract::{FromRequest, FromRequestParts, Request, rejection::PathRejection},
     http::request::Parts,
 };
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 /// The variables of a path, percent-decoded. What is no UTF-8, or no such value, is 400.
@@ -41,5 +42,20 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Query<T
                 rejection.body_text()
             ))),
         }
+    }
+}
+
+/// The whole body, of at most `MAX` bytes; more is 413, what does not come in time 408.
+#[derive(Debug, Clone)]
+pub struct Whole<const MAX: usize>(pub Bytes);
+
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Whole<MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if body::length(request.headers()) > MAX {
+            return Err(body::Unread::TooLarge(MAX).into());
+        }
+        Ok(Self(body::read(request.into_body(), MAX).await?))
     }
 }

@@ -19,6 +19,7 @@ pub struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
     errors: Vec<Fault>,
+    is_validation: bool,
     retry_after: Option<Duration>,
 }
 
@@ -31,6 +32,27 @@ struct Details<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
+    #[serde(rename = "validationErrors", skip_serializing_if = "Vec::is_empty")]
+    validation_errors: Vec<ValidationError<'a>>,
+}
+
+/// A fault in the words of W3C WoT Discovery §7.3.1.6.
+#[derive(Serialize)]
+struct ValidationError<'a> {
+    field: String,
+    description: &'a str,
+}
+
+impl<'a> ValidationError<'a> {
+    /// `/properties/a/forms/0` is `properties.a.forms.0` there, and the whole `(root)`.
+    fn of(fault: &'a Fault) -> Self {
+        let field = fault.pointer.trim_start_matches('/').replace('/', ".");
+        let field = field.replace("~1", "/").replace("~0", "~");
+        Self {
+            field: if field.is_empty() { "(root)".to_owned() } else { field },
+            description: &fault.message,
+        }
+    }
 }
 
 impl Problem {
@@ -40,6 +62,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            is_validation: false,
             retry_after: None,
         }
     }
@@ -95,6 +118,13 @@ impl Problem {
         self
     }
 
+    /// The faults once more as `validationErrors`, which W3C directories name them.
+    #[must_use]
+    pub fn with_validation_errors(mut self) -> Self {
+        self.is_validation = true;
+        self
+    }
+
     /// When to try again.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
@@ -123,6 +153,12 @@ impl Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             errors: &self.errors,
+            validation_errors: self
+                .errors
+                .iter()
+                .filter(|_| self.is_validation)
+                .map(ValidationError::of)
+                .collect(),
         };
         serde_json::to_vec(&details).expect("problem details are a JSON object")
     }
@@ -164,6 +200,12 @@ mod tests {
         assert_eq!(told["status"], 400);
         assert_eq!(told["detail"], "`7` is no text at `/title`");
         assert_eq!(told["errors"][0]["pointer"], "/title");
+        assert_eq!(told.get("validationErrors"), None);
+        let problem = Problem::invalid(vec![Fault::at("", "x"), Fault::at("/a~1b/0/c", "y")]);
+        let told: serde_json::Value =
+            serde_json::from_slice(&problem.with_validation_errors().to_json()).unwrap();
+        assert_eq!(told["validationErrors"][0]["field"], "(root)");
+        assert_eq!(told["validationErrors"][1]["field"], "a/b.0.c");
         let busy = Problem::away("x").with_retry_after(Duration::from_millis(1_200));
         assert_eq!(busy.into_response().headers()[header::RETRY_AFTER], "2");
     }
