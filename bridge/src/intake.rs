@@ -1,20 +1,24 @@
 //! The one way in, whatever the protocol: who it is, what it may do, under which id it goes on, and its receipt.
 use crate::{
+    audit::{self, Audit, Refused},
     credential::Credential,
-    keyring::{Keyring, LoginError, Ticket},
+    keyring::{Keyring, LoginError, Ticket, Why},
     media,
     metrics::{Metrics, Protocol, SessionGauge},
     outbox::{Outbox, Pending},
     pace::Pace,
     pack,
+    presence::{Presence, Present},
     route::Route,
     uplink::{Busy, EVENT_MAX, PAYLOAD_MAX, Receipt, Refusal, Uplink},
 };
 use bytes::Bytes;
 use serde_json::Value;
 use std::{net::IpAddr, sync::Arc, time::Instant};
-use telltale_nats::{Lane, Name, Subject, header, publish::Outgoing, seal};
-use telltale_schemas::{Envelope, Event, Kind, Timestamp, check, decode, id, kinds::Fault, strict};
+use telltale_nats::{Lane, Name, Subject, header, publish::Outgoing, rights::OWN_EVENTS, seal};
+use telltale_schemas::{
+    Document, Envelope, Event, Kind, Registration, Timestamp, check, decode, id, kinds::Fault, strict,
+};
 
 /// What every adapter shares; cheap to clone. What is accepted is published once the last clone is gone.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ struct Inner {
     keyring: Arc<Keyring>,
     outbox: Outbox,
     pace: Pace,
+    presence: Presence,
+    audit: Audit,
     metrics: Metrics,
 }
 
@@ -37,6 +43,7 @@ impl Intake {
         keyring: Arc<Keyring>,
         outbox: Outbox,
         pace: Pace,
+        presence: Presence,
         metrics: Metrics,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -45,6 +52,8 @@ impl Intake {
             keyring,
             outbox,
             pace,
+            presence,
+            audit: Audit::default(),
             metrics,
         }))
     }
@@ -70,13 +79,103 @@ impl Intake {
         let result = self.0.keyring.login(device, secret, from).await;
         if let Err(error) = &result {
             let reason = match error {
-                LoginError::Wrong => "credential",
+                LoginError::Wrong(why) => why.word(),
                 LoginError::Slowed(_) => "slowed",
                 LoginError::Busy => Busy::Away.word(),
             };
             self.count_refused(protocol, reason);
+            // Whoever cannot be checked now was not refused: it comes again.
+            if *error != LoginError::Busy {
+                let is_ours = matches!(error, LoginError::Wrong(Why::Revoked | Why::Secret));
+                let name = Name::new(device).ok().map(|_| device.to_owned());
+                let (device, wanted) = if is_ours { (name, None) } else { (None, name) };
+                self.0.audit.note(Refused {
+                    device,
+                    protocol,
+                    reason,
+                    address: from,
+                    wanted,
+                });
+            }
         }
         result
+    }
+
+    /// Notes that somebody came without any credential.
+    pub(crate) fn no_credential(&self, protocol: Protocol, from: IpAddr) {
+        let reason = Why::Missing.word();
+        self.count_refused(protocol, reason);
+        self.0.audit.note(Refused {
+            device: None,
+            protocol,
+            reason,
+            address: from,
+            wanted: None,
+        });
+    }
+
+    /// Counts what is refused to a device, and notes it where it is beyond its rights.
+    pub(crate) fn refused(&self, protocol: Protocol, ticket: &Ticket, refusal: &Refusal) {
+        self.count_refused(protocol, refusal.word());
+        if let Some(wanted) = refusal.wanted() {
+            self.0.audit.note(Refused {
+                device: Some(ticket.credential().device.clone()),
+                protocol,
+                reason: refusal.word(),
+                address: ticket.from(),
+                wanted: Some(wanted.to_owned()).filter(|wanted| !wanted.is_empty()),
+            });
+        }
+    }
+
+    /// A session of that device, for as long as what it returns lives.
+    pub(crate) fn present(&self, ticket: &Ticket) -> Option<Present> {
+        self.0.presence.enter(ticket.credential())
+    }
+
+    /// What the bridge itself has to tell now; at the `end`, all who were refused.
+    pub(crate) fn notes(&self, now: Instant, end: bool) -> Vec<Outgoing> {
+        let site = self.0.site.plain();
+        let refused = self
+            .0
+            .audit
+            .due(now, end)
+            .into_iter()
+            .filter_map(|(device, event)| {
+                let thing = Name::new(device.as_deref().unwrap_or(site)).ok()?;
+                self.own(Lane::Event, &thing, audit::EVENT, event)
+            });
+        let changed = self
+            .0
+            .presence
+            .due(now)
+            .into_iter()
+            .filter_map(|(device, change)| {
+                let registration = Registration {
+                    change,
+                    by: Some(device.clone()),
+                    ..Registration::default()
+                };
+                self.own(Lane::Thing, &Name::new(device).ok()?, change.word(), registration)
+            });
+        refused.chain(changed).collect()
+    }
+
+    /// A message of the bridge's own about a thing.
+    fn own<D: Document>(&self, lane: Lane, thing: &Name, name: &str, data: D) -> Option<Outgoing> {
+        let id = id::of(thing.plain(), &fresh_key());
+        let source = format!("/{}/bridge", self.0.site);
+        let envelope = Envelope::new(&id, source, thing.plain(), Timestamp::now(), data);
+        let named = Name::new(name).ok()?;
+        Some(Outgoing {
+            subject: Subject::named(lane, self.0.site.clone(), thing.clone(), named).to_string(),
+            headers: vec![
+                (header::CONTENT_TYPE, header::CLOUDEVENT.to_owned()),
+                (header::MSG_ID, id),
+            ],
+            payload: serde_json::to_vec(&envelope).ok()?.into(),
+            stream: lane.stream(),
+        })
     }
 
     /// What can be said before the payload has arrived.
@@ -95,6 +194,11 @@ impl Intake {
             Some(thing) => covered(credential, thing.plain())?,
             None if !credential.gateway => return Err(Refusal::NoGateway),
             None => {}
+        }
+        if let Route::Event(_, name) = route
+            && OWN_EVENTS.contains(&name.plain())
+        {
+            return Err(Refusal::OwnEvent(name.plain().to_owned()));
         }
         let (is_decoded, limit) = match route {
             Route::Event(..) => (media::is_event(content_type), EVENT_MAX),
@@ -137,7 +241,7 @@ impl Intake {
             Ok(None) => busy(Busy::Fast),
             Ok(Some((messages, ids))) => self.0.outbox.put(messages, ids, protocol).unwrap_or_else(busy),
             Err(refusal) => {
-                self.count_refused(protocol, refusal.word());
+                self.refused(protocol, &uplink.ticket, &refusal);
                 Receipt::Refused(refusal).into()
             }
         }

@@ -1,16 +1,16 @@
 //! Who may come in: credentials read from their bucket at first sight, kept by watch, proven once.
-use crate::{credential::Credential, guard::Guard};
+mod held;
+
+use crate::credential::Credential;
 use futures::StreamExt as _;
-use lru::LruCache;
-use sha2::{Digest as _, Sha256};
+pub use held::Ticket;
+use held::{Held, Known};
 use std::{
-    collections::HashMap,
     net::IpAddr,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
-use subtle::ConstantTimeEq as _;
 use telltale_nats::{
     Name,
     async_nats::jetstream::{
@@ -18,12 +18,11 @@ use telltale_nats::{
         kv::{Entry, Operation, Store},
     },
 };
+use telltale_runtime::identity::guard::Guard;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Credentials kept though nobody with them is connected.
-const CACHED: NonZeroUsize = NonZeroUsize::new(10_000).expect("ten thousand is not zero");
 /// How long a login may wait for the broker or for its turn to be verified.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Reads of one credential that changes all the time, before its device is told to wait.
@@ -31,52 +30,12 @@ const READS_MAX: usize = 3;
 /// Pause before the watch is opened again.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
-/// A credential that was read, for as long as the bucket holds the same.
-#[derive(Debug)]
-struct Held {
-    credential: Credential,
-    revision: u64,
-    /// SHA-256 of the secret that was proven against the hash: argon2 runs once, not for each request.
-    proven: OnceLock<[u8; 32]>,
-    revoked: CancellationToken,
-}
-
-impl Held {
-    fn is_proven_by(&self, secret: &[u8]) -> bool {
-        let digest: [u8; 32] = Sha256::digest(secret).into();
-        self.proven
-            .get()
-            .is_some_and(|proven| proven.ct_eq(&digest).into())
-    }
-}
-
-/// A device that has proven who it is. It goes stale when its credential is changed or deleted.
-#[derive(Debug, Clone)]
-pub struct Ticket(Arc<Held>);
-
-impl Ticket {
-    /// What it may do.
-    pub fn credential(&self) -> &Credential {
-        &self.0.credential
-    }
-
-    /// Whether the credential has changed since.
-    pub fn is_revoked(&self) -> bool {
-        self.0.revoked.is_cancelled()
-    }
-
-    /// Returns when the credential has changed.
-    pub async fn revoked(&self) {
-        self.0.revoked.cancelled().await;
-    }
-}
-
 /// Why nobody came in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// No such device, or another secret; which of them is nobody's business.
+    /// No such device, or another secret; which of them is told to nobody outside.
     #[error("device and secret do not match")]
-    Wrong,
+    Wrong(Why),
     /// Too many wrong guesses from there.
     #[error("too many attempts")]
     Slowed(Duration),
@@ -85,45 +44,27 @@ pub enum LoginError {
     Busy,
 }
 
-#[derive(Debug)]
-struct Known {
-    cached: LruCache<String, Arc<Held>>,
-    /// All that anybody still holds, whether cached or not: the watch must find them.
-    live: HashMap<String, Weak<Held>>,
-    /// The newest revisions that the watch has told, against a read that it has overtaken.
-    told: LruCache<String, u64>,
-    /// How long `live` may grow before the dead are taken out.
-    live_max: usize,
+/// What exactly was wrong, for metrics and audit alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No name, or no secret.
+    Missing,
+    /// No credential of that name, as far as we know there never was.
+    Unknown,
+    /// There was a credential of that name.
+    Revoked,
+    /// There is one, and that is none of its secrets.
+    Secret,
 }
 
-impl Known {
-    fn find(&mut self, device: &str) -> Option<Arc<Held>> {
-        if let Some(held) = self.cached.get(device) {
-            return Some(held.clone());
-        }
-        let held = self.live.get(device)?.upgrade()?;
-        self.cached.put(device.to_owned(), held.clone());
-        Some(held)
-    }
-
-    fn keep(&mut self, held: &Arc<Held>) {
-        let device = &held.credential.device;
-        if self.live.len() >= self.live_max {
-            self.live.retain(|_, weak| weak.strong_count() > 0);
-            self.live_max = CACHED.get().max(self.live.len()) * 2;
-        }
-        self.live.insert(device.clone(), Arc::downgrade(held));
-        self.cached.put(device.clone(), held.clone());
-    }
-
-    /// Forgets what the bucket no longer holds at that revision.
-    fn revise(&mut self, device: &str, revision: Option<u64>) {
-        if let Some(held) = self.find(device)
-            && Some(held.revision) != revision
-        {
-            held.revoked.cancel();
-            self.cached.pop(device);
-            self.live.remove(device);
+impl Why {
+    /// For metrics.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Secret => "secret",
         }
     }
 }
@@ -144,12 +85,7 @@ impl Keyring {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             store: RwLock::new(None),
-            known: Mutex::new(Known {
-                cached: LruCache::new(CACHED),
-                live: HashMap::new(),
-                told: LruCache::new(CACHED),
-                live_max: 2 * CACHED.get(),
-            }),
+            known: Mutex::new(Known::new()),
             guard: Guard::new(),
             verifying: Arc::new(Semaphore::new(cores)),
         }
@@ -157,24 +93,29 @@ impl Keyring {
 
     /// Checks a device's secret. A secret that was right before is not slowed by anybody's guesses.
     pub async fn login(&self, device: &str, secret: &[u8], from: IpAddr) -> Result<Ticket, LoginError> {
+        if device.is_empty() || secret.is_empty() {
+            return Err(LoginError::Wrong(Why::Missing));
+        }
         let cached = self.known().find(device);
-        if let Some(held) = cached.filter(|held| held.is_proven_by(secret)) {
-            return Ok(Ticket(held));
+        if let Some(held) = cached
+            && let Some(proven) = held.proven_by(secret)
+        {
+            return Ok(Ticket::new(held, proven, from));
         }
         self.guard
             .take(device, from, Instant::now())
             .map_err(LoginError::Slowed)?;
-        let checked = tokio::time::timeout(PATIENCE, self.check(device, secret))
+        let checked = tokio::time::timeout(PATIENCE, self.check(device, secret, from))
             .await
             .unwrap_or(Err(LoginError::Busy));
-        if !matches!(checked, Err(LoginError::Wrong)) {
+        if !matches!(checked, Err(LoginError::Wrong(_))) {
             self.guard.give_back(device, from);
         }
         checked
     }
 
-    async fn check(&self, device: &str, secret: &[u8]) -> Result<Ticket, LoginError> {
-        let held = self.held(device).await?.ok_or(LoginError::Wrong)?;
+    async fn check(&self, device: &str, claimed: &[u8], from: IpAddr) -> Result<Ticket, LoginError> {
+        let held = self.held(device).await?;
         let turn = self
             .verifying
             .clone()
@@ -182,30 +123,28 @@ impl Keyring {
             .await
             .expect("never closed");
         // Others may have proven the same secret while this one waited for its turn.
-        if held.is_proven_by(secret) {
-            return Ok(Ticket(held));
+        if let Some(proven) = held.proven_by(claimed) {
+            return Ok(Ticket::new(held, proven, from));
         }
-        let (claimed, copy) = (secret.to_vec(), held.clone());
-        let is_right = tokio::task::spawn_blocking(move || {
+        let (copy, valid) = (claimed.to_vec(), held.valid());
+        let right = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            copy.credential.verify(&claimed)
+            valid.into_iter().find(|secret| secret.verify(&copy))
         })
         .await
         .map_err(|_| LoginError::Busy)?;
-        if !is_right {
-            return Err(LoginError::Wrong);
+        match right {
+            Some(secret) if secret.is_revoked() => Err(LoginError::Wrong(Why::Revoked)),
+            Some(secret) => Ok(Ticket::new(held, secret, from)),
+            None => Err(LoginError::Wrong(Why::Secret)),
         }
-        held.proven.get_or_init(|| Sha256::digest(secret).into());
-        Ok(Ticket(held))
     }
 
-    async fn held(&self, device: &str) -> Result<Option<Arc<Held>>, LoginError> {
+    async fn held(&self, device: &str) -> Result<Arc<Held>, LoginError> {
         if let Some(held) = self.known().find(device) {
-            return Ok(Some(held));
+            return Ok(held);
         }
-        let Ok(name) = Name::new(device) else {
-            return Ok(None);
-        };
+        let name = Name::new(device).map_err(|_| LoginError::Wrong(Why::Unknown))?;
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner).clone();
         let store = store.ok_or(LoginError::Busy)?;
         for _ in 0..READS_MAX {
@@ -213,20 +152,25 @@ impl Keyring {
                 warn!(%error, "cannot read the bucket of credentials");
                 LoginError::Busy
             })?;
-            let Some(held) = entry.as_ref().and_then(|entry| read(entry, &name)) else {
-                return Ok(None);
-            };
+            let entry = entry.ok_or(LoginError::Wrong(Why::Unknown))?;
+            if entry.operation != Operation::Put {
+                return Err(LoginError::Wrong(Why::Revoked));
+            }
+            let credential = read(&entry, &name).ok_or(LoginError::Wrong(Why::Unknown))?;
             let mut known = self.known();
             // The watch may have told of a newer one while this was on its way.
-            if known.told.get(device).is_some_and(|told| *told > held.revision) {
+            if known.is_overtaken(device, entry.revision) {
                 continue;
             }
-            if let Some(other) = known.find(device).filter(|other| other.revision == held.revision) {
-                return Ok(Some(other));
+            if let Some(other) = known
+                .find(device)
+                .filter(|other| other.revision() == entry.revision)
+            {
+                return Ok(other);
             }
-            let held = Arc::new(held);
+            let held = Arc::new(Held::new(credential, entry.revision));
             known.keep(&held);
-            return Ok(Some(held));
+            return Ok(held);
         }
         Err(LoginError::Busy)
     }
@@ -265,8 +209,7 @@ impl Keyring {
     ) -> anyhow::Result<std::convert::Infallible> {
         let store = context.get_key_value(crate::credential::BUCKET).await?;
         let mut changes = store.watch_all().await?;
-        // A bucket that was made anew counts its revisions from one again.
-        self.known().told.clear();
+        self.known().forget_told();
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         self.recheck(&store).await?;
         report(Ok(()));
@@ -279,16 +222,19 @@ impl Keyring {
 
     /// What changed while nothing was watched.
     async fn recheck(&self, store: &Store) -> anyhow::Result<()> {
-        let live: Vec<String> = self.known().live.keys().cloned().collect();
-        for device in live {
+        let devices = self.known().devices();
+        for device in devices {
             let Ok(name) = Name::new(device.as_str()) else {
                 continue;
             };
             let entry = store.entry(name.token()).await?;
-            let revision = entry
-                .filter(|entry| entry.operation == Operation::Put)
-                .map(|entry| entry.revision);
-            self.known().revise(&device, revision);
+            let found = entry
+                .as_ref()
+                .and_then(|entry| Some((read(entry, &name)?, entry.revision)));
+            let found = found
+                .as_ref()
+                .map(|(credential, revision)| (credential, *revision));
+            self.known().revise(&device, found);
         }
         Ok(())
     }
@@ -298,14 +244,23 @@ impl Keyring {
             return;
         };
         let mut known = self.known();
-        known.told.put(name.plain().to_owned(), change.revision);
-        let revision = (change.operation == Operation::Put).then_some(change.revision);
-        known.revise(name.plain(), revision);
+        known.tell(name.plain(), change.revision);
+        // Most are nobody's yet; and a read may have been faster than the watch.
+        let is_news = known
+            .find(name.plain())
+            .is_some_and(|held| held.revision() < change.revision);
+        if is_news {
+            let found = read(change, &name);
+            known.revise(
+                name.plain(),
+                found.as_ref().map(|credential| (credential, change.revision)),
+            );
+        }
     }
 }
 
 /// What the bucket holds under that name; nothing if it is deleted, no credential, or another device's.
-fn read(entry: &Entry, name: &Name) -> Option<Held> {
+fn read(entry: &Entry, name: &Name) -> Option<Credential> {
     if entry.operation != Operation::Put {
         return None;
     }
@@ -316,12 +271,7 @@ fn read(entry: &Entry, name: &Name) -> Option<Held> {
         warn!(device = %name, "the credential under `{name}` is another device's");
         return None;
     }
-    Some(Held {
-        credential,
-        revision: entry.revision,
-        proven: OnceLock::new(),
-        revoked: CancellationToken::new(),
-    })
+    Some(credential)
 }
 
 #[cfg(test)]
@@ -330,12 +280,7 @@ impl Keyring {
     pub(crate) fn of(credentials: impl IntoIterator<Item = Credential>) -> Self {
         let keyring = Self::new();
         for credential in credentials {
-            keyring.known().keep(&Arc::new(Held {
-                credential,
-                revision: 1,
-                proven: OnceLock::new(),
-                revoked: CancellationToken::new(),
-            }));
+            keyring.known().keep(&Arc::new(Held::new(credential, 1)));
         }
         keyring
     }
@@ -343,5 +288,10 @@ impl Keyring {
     /// As if the bucket had lost it.
     pub(crate) fn revoke(&self, device: &str) {
         self.known().revise(device, None);
+    }
+
+    /// As if the bucket held that now.
+    pub(crate) fn revise(&self, credential: &Credential) {
+        self.known().revise(&credential.device, Some((credential, 2)));
     }
 }

@@ -10,19 +10,21 @@
 //! | [`credential`], [`keyring`] | what devices prove themselves with, and the watched copy of it |
 //! | [`route`], [`uplink`] | what is brought, where to, and the receipt |
 //! | [`outbox`] | publishing in groups, receipts after the confirmation |
+//! | `audit`, `presence`, `notes` | what the bridge tells of its own: who was refused, who is there |
 //! | [`http`], [`mqtt`] | the adapters |
 
-pub mod credential;
-mod guard;
+mod audit;
 pub mod http;
 pub mod intake;
 pub mod keyring;
 mod media;
 pub mod metrics;
 pub mod mqtt;
+mod notes;
 pub mod outbox;
 mod pace;
 mod pack;
+mod presence;
 mod process;
 pub mod route;
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub mod uplink;
 use intake::Intake;
 pub use process::{command, run};
 use std::future::Future;
+pub use telltale_runtime::identity::credential;
 use tokio_util::sync::CancellationToken;
 
 /// A protocol that devices speak.

@@ -4,9 +4,10 @@ use crate::{
     intake::Intake,
     keyring::Keyring,
     metrics::Metrics,
-    mqtt,
+    mqtt, notes,
     outbox::{self, Outbox},
     pace::Pace,
+    presence::Presence,
 };
 use anyhow::Context as _;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -67,6 +68,14 @@ pub(crate) struct Args {
     /// not held to it.
     #[arg(long, env = "TELLTALE_THING_RATE", value_name = "N", default_value_t = 500)]
     thing_rate: u32,
+    /// Seconds without a session after which a device is told to be offline; a device that keeps falling waits longer.
+    #[arg(
+        long,
+        env = "TELLTALE_OFFLINE_AFTER",
+        value_name = "SECONDS",
+        default_value_t = 10
+    )]
+    offline_after: u32,
 }
 
 /// The process `telltale-bridge`.
@@ -100,6 +109,8 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let (outbox, jobs) = Outbox::new();
     let pace = Pace::new(args.thing_rate);
     let publisher = Publisher::new(client.clone(), Options::default());
+    let own_publisher = Publisher::new(client.clone(), Options::default());
+    let presence = Presence::new(Duration::from_secs(args.offline_after.into()));
     let connected = client.clone();
     let is_connected = move || connected.connection_state() == State::Connected;
     let publishing = tokio::spawn(outbox::run(jobs, publisher, is_connected, metrics.clone()));
@@ -110,9 +121,25 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     };
     let context = client::context(client);
     let following = keyring.watch(&context, report, &stop);
-    let intake = Intake::new(daemon.site().clone(), key, keyring.clone(), outbox, pace, metrics);
-    let (http, mqtt) = (serve(http, intake.clone(), &stop), serve(mqtt, intake, &stop));
-    let ((), http, mqtt) = tokio::join!(following, http, mqtt);
+    let intake = Intake::new(
+        daemon.site().clone(),
+        key,
+        keyring.clone(),
+        outbox,
+        pace,
+        presence,
+        metrics,
+    );
+    let telling = async {
+        let intake = intake.clone();
+        notes::run(&intake, &own_publisher, &stop).await;
+    };
+    let (http, mqtt) = (
+        serve(http, intake.clone(), &stop),
+        serve(mqtt, intake.clone(), &stop),
+    );
+    let ((), (), http, mqtt) = tokio::join!(following, telling, http, mqtt);
+    drop(intake);
     // Nobody holds the intake any more but connections that did not finish in time: publishing ends by itself,
     // or has had its chance.
     if tokio::time::timeout(PUBLISH_DRAIN, publishing).await.is_err() {

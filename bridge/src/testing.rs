@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 pub(crate) struct House {
     pub(crate) intake: Intake,
     pub(crate) keyring: Arc<Keyring>,
+    pub(crate) lamp: Credential,
     pub(crate) lamp_secret: String,
     pub(crate) gateway_secret: String,
     jobs: mpsc::Receiver<Job>,
@@ -36,7 +37,7 @@ impl House {
             backfill: true,
             ..gateway
         };
-        let keyring = Arc::new(Keyring::of([lamp, gateway]));
+        let keyring = Arc::new(Keyring::of([lamp.clone(), gateway]));
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (outbox, jobs) = Outbox::new();
         let site = Name::new("local").unwrap();
@@ -46,11 +47,13 @@ impl House {
             keyring.clone(),
             outbox,
             crate::pace::Pace::new(0),
+            crate::presence::Presence::new(std::time::Duration::from_secs(10)),
             metrics.clone(),
         );
         Self {
             intake,
             keyring,
+            lamp,
             lamp_secret,
             gateway_secret,
             jobs,

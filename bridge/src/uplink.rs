@@ -90,6 +90,9 @@ pub enum Refusal {
     /// The credential does not cover that thing.
     #[error("the credential does not cover `{0}`")]
     Forbidden(String),
+    /// An event that only we raise.
+    #[error("no device may raise the event `{0}`: it is one of our own")]
+    OwnEvent(String),
     /// Only a gateway may bring packs that are split.
     #[error("the credential is not a gateway's: only a gateway may bring readings of several things at once")]
     NoGateway,
@@ -123,11 +126,23 @@ impl Refusal {
     pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
-            Self::Forbidden(_) | Self::NoGateway => "forbidden",
+            Self::Forbidden(_) | Self::NoGateway | Self::OwnEvent(_) => "forbidden",
             Self::TooLarge(_) => "too_large",
             Self::MediaType => "media_type",
             Self::Key => "key",
             Self::Invalid { .. } => "invalid",
+        }
+    }
+}
+
+impl Refusal {
+    /// What a device wanted to speak for, or with, and may not; none where it is no matter of rights.
+    pub(crate) fn wanted(&self) -> Option<&str> {
+        match self {
+            Self::Forbidden(name) | Self::OwnEvent(name) => Some(name),
+            Self::NoGateway => Some("readings"),
+            Self::Revoked => Some(""),
+            Self::TooLarge(_) | Self::MediaType | Self::Key | Self::Invalid { .. } => None,
         }
     }
 }

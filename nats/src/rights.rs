@@ -21,6 +21,13 @@ const ASKING: [&str; 3] = [OPERATOR, CLIENT, "gateway"];
 /// The event of a stage whose quarantine entry was refused for its subject's cap.
 pub const QUARANTINE_OVERFLOW: &str = "quarantine_overflow";
 
+/// The event of somebody whom the bridge refused.
+pub const ACCESS_REFUSED: &str = "access_refused";
+/// The event of what a person did over the gateway.
+pub const AUDIT: &str = "audit";
+/// Events that only we raise: devices may raise none of them.
+pub const OWN_EVENTS: [&str; 3] = [QUARANTINE_OVERFLOW, ACCESS_REFUSED, AUDIT];
+
 /// Subjects that an identity may use. Denied wins over allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Permissions {
@@ -162,10 +169,12 @@ fn named(lane: Lane, site: &Name, names: &[String]) -> Vec<String> {
     names.map(|name| lane.filter_named(site, &name)).collect()
 }
 
-/// Of the bridge: raw messages and events of its site, and the credentials of devices.
+/// Of the bridge: raw messages and events of its site, which devices are there, and the credentials of devices.
 pub fn bridge(site: &Name) -> Permissions {
     let mut rights = Permissions::of(BRIDGE);
     rights.publish = vec![lane(Lane::Raw, site), lane(Lane::Event, site)];
+    let presence = ["online", "offline"].map(str::to_owned);
+    rights.publish.extend(named(Lane::Thing, site, &presence));
     rights.read_bucket("credentials");
     rights
 }

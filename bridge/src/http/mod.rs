@@ -6,7 +6,6 @@ mod problem;
 
 use crate::{
     Adapter,
-    credential::parse_token,
     intake::Intake,
     keyring::Ticket,
     metrics::Protocol,
@@ -23,9 +22,12 @@ use axum::{
 };
 use serde_json::json;
 use std::net::IpAddr;
-use telltale_runtime::web::{
-    self, Peer, Problem,
-    body::{self, refuse},
+use telltale_runtime::{
+    identity::token::bearer,
+    web::{
+        self, Peer, Problem,
+        body::{self, refuse},
+    },
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +94,7 @@ async fn uplink(State(intake): State<Intake>, request: Request) -> Response {
         }
         Ok(()) => Ok(()),
         Err(refusal) => {
-            intake.count_refused(Protocol::Http, refusal.word());
+            intake.refused(Protocol::Http, &ticket, &refusal);
             Err(Problem::from(refusal))
         }
     };
@@ -135,7 +137,7 @@ async fn admit(
         .get(header::AUTHORIZATION)
         .and_then(|value| bearer(value.as_bytes()))
     else {
-        intake.count_refused(Protocol::Http, "credential");
+        intake.no_credential(Protocol::Http, from);
         return Err(Problem::unauthorized(
             "say `Authorization: Bearer <device>.<secret>`",
         ));
@@ -148,13 +150,6 @@ async fn admit(
         Problem::from(error)
     })?;
     Ok((ticket, route))
-}
-
-fn bearer(value: &[u8]) -> Option<(&str, &str)> {
-    let (scheme, token) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| parse_token(token.trim()))?
 }
 
 /// A header's text. What is not UTF-8, or comes twice, is kept wrong, so that it is refused and not ignored.

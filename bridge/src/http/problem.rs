@@ -10,7 +10,7 @@ use telltale_runtime::web::{Problem, body::Unread};
 impl From<LoginError> for Problem {
     fn from(error: LoginError) -> Self {
         match error {
-            LoginError::Wrong => Self::unauthorized("device and secret do not match"),
+            LoginError::Wrong(_) => Self::unauthorized("device and secret do not match"),
             LoginError::Slowed(wait) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts").with_retry_after(wait)
             }
@@ -44,7 +44,7 @@ impl From<Refusal> for Problem {
         let status = match refusal {
             Refusal::Revoked => StatusCode::UNAUTHORIZED,
             Refusal::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Forbidden(_) | Refusal::NoGateway => StatusCode::FORBIDDEN,
+            Refusal::Forbidden(_) | Refusal::NoGateway | Refusal::OwnEvent(_) => StatusCode::FORBIDDEN,
             Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Key | Refusal::Invalid { .. } => StatusCode::BAD_REQUEST,
         };

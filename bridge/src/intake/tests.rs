@@ -126,12 +126,95 @@ async fn a_wrong_secret_a_strange_device_and_a_revoked_one_stay_outside() {
             .intake
             .login(Protocol::Http, device, secret.as_bytes(), HERE)
             .await;
-        assert_eq!(login.unwrap_err(), LoginError::Wrong, "{device}");
+        assert!(matches!(login.unwrap_err(), LoginError::Wrong(_)), "{device}");
     }
     house.keyring.revoke("lamp");
     assert!(lamp.is_revoked());
     let route = Route::parse("things/lamp/readings").unwrap();
     assert_eq!(Intake::judge(&lamp, &route, None, None, 2), Err(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_rotated_secret_opens_beside_the_old_one_until_that_ends() {
+    let house = House::new();
+    let old = ticket(&house, "lamp").await;
+    let mut credential = house.lamp.clone();
+    let secret = credential.rotate(false);
+    house.keyring.revise(&credential);
+    assert!(!old.is_revoked());
+    let login = |secret: String| {
+        let intake = house.intake.clone();
+        async move {
+            intake
+                .login(Protocol::Http, "lamp", secret.as_bytes(), HERE)
+                .await
+        }
+    };
+    assert!(login(secret.clone()).await.is_ok() && login(house.lamp_secret.clone()).await.is_ok());
+    drop(credential.rotate(false));
+    house.keyring.revise(&credential);
+    assert!(old.is_revoked());
+    assert!(login(secret).await.is_ok());
+    let refused = login(house.lamp_secret.clone()).await.unwrap_err();
+    assert_eq!(refused, LoginError::Wrong(Why::Secret));
+}
+
+#[tokio::test]
+async fn an_event_that_only_we_raise_is_refused_to_devices() {
+    let house = House::new();
+    let gateway = ticket(&house, "gateway").await;
+    for name in OWN_EVENTS {
+        let judged = judged(&gateway, &format!("things/lamp/events/{name}"), JSON, 2);
+        assert_eq!(judged, Err(Refusal::OwnEvent(name.into())));
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_is_told_as_an_event_of_the_device_or_of_the_site() {
+    let mut house = House::new();
+    let lamp = ticket(&house, "lamp").await;
+    for (device, secret) in [("lamp", "guess"), ("", "")] {
+        let login = house
+            .intake
+            .login(Protocol::Mqtt, device, secret.as_bytes(), HERE);
+        assert!(login.await.is_err());
+    }
+    let receipt = house
+        .intake
+        .accept(&uplink(&lamp, "things/other/readings", JSON, "{}"));
+    assert_eq!(
+        receipt.await,
+        Receipt::Refused(Refusal::Forbidden("other".into()))
+    );
+    assert!(house.is_idle(), "nothing is written as another");
+    let mut told: Vec<(String, Value)> = house
+        .intake
+        .notes(Instant::now(), false)
+        .iter()
+        .map(|note| {
+            let envelope: Value = serde_json::from_slice(&note.payload).unwrap();
+            assert!(check::envelope(Kind::Event, &envelope).is_empty(), "{envelope}");
+            let detail = &envelope["data"]["detail"];
+            let wanted = detail.get("wanted").cloned().unwrap_or_default();
+            (
+                note.subject.clone(),
+                serde_json::json!([detail["reason"], wanted]),
+            )
+        })
+        .collect();
+    told.sort_by_key(|(subject, detail)| (subject.clone(), detail.to_string()));
+    let (of_lamp, of_site) = (
+        "event.local.lamp.access_refused".to_owned(),
+        "event.local.local.access_refused".to_owned(),
+    );
+    assert_eq!(
+        told,
+        [
+            (of_lamp.clone(), serde_json::json!(["forbidden", "other"])),
+            (of_lamp, serde_json::json!(["secret", null])),
+            (of_site, serde_json::json!(["missing", null])),
+        ]
+    );
 }
 
 #[tokio::test]

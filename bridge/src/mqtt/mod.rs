@@ -95,7 +95,7 @@ async fn connection<S>(
         Ok(login) => login,
         Err(error) => return debug!(%from, "no MQTT session: {error}"),
     };
-    let session = intake.session(Protocol::Mqtt);
+    let session = (intake.session(Protocol::Mqtt), intake.present(&login.ticket));
     let device = login.ticket.credential().device.clone();
     debug!(%from, device, "MQTT session of `{device}` begins");
     match Session::new(stream, buffer, login, intake).run(stop).await {

@@ -50,7 +50,9 @@ pub(super) fn of(receipt: &Receipt) -> (u8, Option<String>) {
 
 const fn of_refusal(refusal: &Refusal) -> u8 {
     match refusal {
-        Refusal::Revoked | Refusal::Forbidden(_) | Refusal::NoGateway => NOT_AUTHORIZED,
+        Refusal::Revoked | Refusal::Forbidden(_) | Refusal::NoGateway | Refusal::OwnEvent(_) => {
+            NOT_AUTHORIZED
+        }
         Refusal::TooLarge(_) | Refusal::Key => IMPLEMENTATION_SPECIFIC,
         Refusal::MediaType | Refusal::Invalid { .. } => PAYLOAD_FORMAT_INVALID,
     }
@@ -59,7 +61,7 @@ const fn of_refusal(refusal: &Refusal) -> u8 {
 /// What a CONNACK says of a login.
 pub(super) const fn of_login(error: &LoginError) -> (u8, &'static str) {
     match error {
-        LoginError::Wrong => (BAD_USER_OR_PASSWORD, "device and secret do not match"),
+        LoginError::Wrong(_) => (BAD_USER_OR_PASSWORD, "device and secret do not match"),
         LoginError::Slowed(_) => (RATE_EXCEEDED, "too many attempts"),
         LoginError::Busy => (SERVER_BUSY, "credentials cannot be checked now"),
     }

@@ -14,6 +14,7 @@ mod daemon;
 pub mod delivery;
 pub mod fault;
 pub mod health;
+pub mod identity;
 pub mod lane;
 mod line;
 mod manifest;

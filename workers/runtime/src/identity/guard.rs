@@ -1,5 +1,5 @@
-//! Slows guesses of secrets, for each device and address, so that whoever guesses from one place does not
-//! lock the real device out in another.
+//! Slows guesses of secrets, for each name and address, so that whoever guesses from one place does not lock the
+//! real owner of the name out in another. Callers ask it only where a secret was not known to be right.
 use lru::LruCache;
 use std::{
     hash::Hash,
@@ -11,7 +11,7 @@ use std::{
 
 /// How many keys each table remembers; the ones seen last.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("ten thousand is not zero");
-/// Guesses for one device from one address: a hundred at once, then one in two seconds.
+/// Guesses for one name from one address: a hundred at once, then one in two seconds.
 const PAIR: Rate = Rate {
     burst: 100,
     interval: Duration::from_secs(2),
@@ -65,13 +65,20 @@ impl<K: Hash + Eq> Budget<K> {
 
 /// The budgets of guesses.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub struct Guard {
     pairs: Budget<(String, IpAddr)>,
     addresses: Budget<IpAddr>,
 }
 
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Guard {
-    pub(crate) fn new() -> Self {
+    /// With all budgets whole.
+    pub fn new() -> Self {
         Self {
             pairs: Budget::new(PAIR),
             addresses: Budget::new(ADDRESS),
@@ -79,14 +86,14 @@ impl Guard {
     }
 
     /// Takes one guess out of both budgets, or says how long to wait.
-    pub(crate) fn take(&self, device: &str, from: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub fn take(&self, device: &str, from: IpAddr, now: Instant) -> Result<(), Duration> {
         let from = network(from);
         self.pairs.take((device.to_owned(), from), now)?;
         self.addresses.take(from, now)
     }
 
     /// It was no guess: the secret was right, or nobody looked at it.
-    pub(crate) fn give_back(&self, device: &str, from: IpAddr) {
+    pub fn give_back(&self, device: &str, from: IpAddr) {
         let from = network(from);
         self.pairs.give_back(&(device.to_owned(), from));
         self.addresses.give_back(&from);

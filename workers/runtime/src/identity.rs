@@ -1,0 +1,10 @@
+//! Who comes from outside: what devices and people prove themselves with, and how guesses are slowed.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`credential`] | a device's secrets and rights, as they stand in the bucket `credentials` |
+//! | [`token`] | `<name>.<secret>`, how both devices and people write it in a header |
+//! | [`guard`] | budgets of guesses for each name and address |
+pub mod credential;
+pub mod guard;
+pub mod token;
