@@ -96,6 +96,10 @@ impl Keyring {
         if device.is_empty() || secret.is_empty() {
             return Err(LoginError::Wrong(Why::Missing));
         }
+        // What is no name is nobody's, and nothing is to be remembered of it: it may be long.
+        if outside_name(device).is_none() {
+            return Err(LoginError::Wrong(Why::Unknown));
+        }
         let cached = self.known().find(device);
         if let Some(held) = cached
             && let Some(proven) = held.proven_by(secret)

@@ -23,12 +23,13 @@ const STREAMS: [(&str, &str); 8] = [
     ),
     ("streams/REDO.json", include_str!("../streams/REDO.json")),
 ];
-const BUCKETS: [(&str, &str); 6] = [
+const BUCKETS: [(&str, &str); 7] = [
     ("buckets/things.json", include_str!("../buckets/things.json")),
     (
         "buckets/credentials.json",
         include_str!("../buckets/credentials.json"),
     ),
+    ("buckets/people.json", include_str!("../buckets/people.json")),
     ("buckets/pending.json", include_str!("../buckets/pending.json")),
     ("buckets/sessions.json", include_str!("../buckets/sessions.json")),
     (

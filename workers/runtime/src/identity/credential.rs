@@ -82,6 +82,17 @@ impl TryFrom<Written> for Credential {
 }
 
 impl Credential {
+    /// Of a device that may speak for the thing of its own name, and has no secret yet: nobody can come in with it.
+    pub fn of(device: &str) -> Self {
+        Self {
+            device: device.to_owned(),
+            hashes: Vec::new(),
+            things: vec![device.to_owned()],
+            gateway: false,
+            backfill: false,
+        }
+    }
+
     /// Whether it may speak for that thing.
     pub fn covers(&self, thing: &str) -> bool {
         self.things.iter().any(|own| own == ANY_THING || own == thing)
@@ -100,30 +111,36 @@ impl Credential {
         self.hashes.iter().any(|hash| hash.verify(secret))
     }
 
-    /// Takes a new secret in, and lets the one before live on beside it unless it is to be `alone`. Returns the
-    /// secret, which exists nowhere else.
-    pub fn rotate(&mut self, alone: bool) -> String {
-        let secret = token::new_secret();
+    /// Takes a new secret's hash in, and lets the one before live on beside it unless it is to be `alone`.
+    pub fn take(&mut self, hash: Hash, alone: bool) {
         let kept = if alone { 0 } else { SECRETS_MAX - 1 };
         self.hashes.truncate(kept);
-        self.hashes.insert(0, Hash::of(&secret));
+        self.hashes.insert(0, hash);
+    }
+
+    /// [`Self::take`] with a fresh secret, which exists nowhere but in what is returned. Slow on purpose.
+    pub fn rotate(&mut self, alone: bool) -> String {
+        let (secret, hash) = Hash::fresh();
+        self.take(hash, alone);
         secret
     }
 }
 
 impl Hash {
-    /// Of a secret, now.
-    fn of(secret: &str) -> Self {
+    /// A fresh secret, and what is kept of it. Slow on purpose: call it where blocking is allowed.
+    ///
+    /// # Panics
+    /// Never: salt and parameters are valid.
+    pub fn fresh() -> (String, Self) {
+        let secret = token::new_secret();
         let salt =
             SaltString::encode_b64(&rand::random::<[u8; SALT_BYTES]>()).expect("sixteen bytes make a salt");
         let hash = Argon2::default()
             .hash_password(secret.as_bytes(), &salt)
             .expect("argon2's default parameters are valid")
             .to_string();
-        Self {
-            hash,
-            made: Some(Timestamp::now()),
-        }
+        let made = Some(Timestamp::now());
+        (secret, Self { hash, made })
     }
 
     /// Whether it is that secret's. Slow on purpose: call it where blocking is allowed.
@@ -157,13 +174,7 @@ impl fmt::Debug for Credential {
 /// A fresh credential for the thing of the same name: the HTTP bearer token, the secret alone (MQTT's
 /// password), and what to put into the bucket. The secret exists nowhere else afterwards.
 pub fn new_token(device: &str) -> (String, String, Credential) {
-    let mut credential = Credential {
-        device: device.to_owned(),
-        hashes: Vec::new(),
-        things: vec![device.to_owned()],
-        gateway: false,
-        backfill: false,
-    };
+    let mut credential = Credential::of(device);
     let secret = credential.rotate(true);
     (token::join(device, &secret), secret, credential)
 }
