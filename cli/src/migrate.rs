@@ -30,6 +30,7 @@ const VIEWS: &[(&str, &str)] = &[
     ("ledger", include_str!("../../migrations/views/ledger.sql")),
     ("epochs", include_str!("../../migrations/views/epochs.sql")),
     ("hops", include_str!("../../migrations/views/hops.sql")),
+    ("audit", include_str!("../../migrations/views/audit.sql")),
 ];
 
 /// `(TELL, 1)`; the partitions' lock is `(TELL, 2)`, the hourly one of store `(TELL, 3)`.

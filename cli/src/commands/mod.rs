@@ -4,6 +4,7 @@
 //! stderr, and the answer is an exit code.
 pub mod admit;
 pub mod chaos;
+pub mod consent;
 pub mod courier;
 pub mod exit;
 pub mod init;
@@ -26,6 +27,7 @@ pub mod sql;
 pub mod status;
 pub mod tap;
 pub mod thing;
+pub mod token;
 pub mod trace;
 pub mod worker;
 
@@ -43,6 +45,8 @@ pub enum Command {
     Worker(worker::Worker),
     #[command(subcommand)]
     Thing(thing::Thing),
+    #[command(subcommand)]
+    Token(token::Token),
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
     Tap(tap::Tap),
@@ -66,6 +70,7 @@ impl Command {
             Self::Admit(command) => command.run().await,
             Self::Worker(command) => command.run(),
             Self::Thing(command) => command.run().await,
+            Self::Token(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
             Self::Tap(command) => command.run().await,
             Self::Trace(command) => command.run().await,

@@ -3,7 +3,7 @@ use super::{database::Database, number, observation};
 use telltale_cli::migrate::migrate;
 use telltale_runtime::BatchWorker as _;
 
-const VIEWS: &str = "'readings', 'latest', 'events', 'outcomes', 'things', 'registrations', 'properties', 'quarantine', 'ledger', 'epochs', 'hops'";
+const VIEWS: &str = "'readings', 'latest', 'events', 'outcomes', 'things', 'registrations', 'properties', 'quarantine', 'ledger', 'epochs', 'hops', 'audit'";
 
 #[tokio::test]
 async fn two_migrators_at_once_leave_one_result_and_a_third_finds_nothing_to_do() {
@@ -40,7 +40,7 @@ async fn every_view_and_column_has_a_comment() {
             "select count(*)::text from pg_views where schemaname = 'public' and viewname in ({VIEWS})"
         ))
         .await;
-    assert_eq!(views, "11");
+    assert_eq!(views, "12");
 }
 
 #[tokio::test]
@@ -53,6 +53,7 @@ async fn the_views_have_the_columns_that_are_promised() {
              publisher,message_id,ordinal,kind,annotation",
         ),
         ("events", "time,site,thing,name,data,message_id,causation_id"),
+        ("audit", "time,site,thing,who,what,scope,status,address,message_id"),
     ] {
         let found = db
             .text(&format!(
