@@ -1,6 +1,6 @@
 //! The bridge: receipts, refusals, sessions.
 #![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
-mod device;
+pub(crate) mod device;
 mod outages;
 mod receipts;
-mod site;
+pub(crate) mod site;

@@ -13,6 +13,7 @@ mod extension;
 mod faults;
 mod floods;
 mod formats;
+mod identity;
 mod inputs;
 mod journey;
 mod outages;

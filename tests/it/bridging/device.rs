@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
-pub(super) struct Device {
+pub(crate) struct Device {
     stream: TcpStream,
     codec: v5::Codec,
     buffer: BytesMut,
@@ -22,7 +22,7 @@ pub(super) struct Device {
 
 impl Device {
     /// Connects with a token; the reason code of the answer.
-    pub(super) async fn connect(site: &Site, token: &str, client_id: &str) -> (Self, u8) {
+    pub(crate) async fn connect(site: &Site, token: &str, client_id: &str) -> (Self, u8) {
         let stream = TcpStream::connect(site.mqtt()).await.unwrap();
         let mut device = Self {
             stream,
@@ -46,20 +46,20 @@ impl Device {
     }
 
     /// Connects, and is let in.
-    pub(super) async fn admitted(site: &Site, token: &str) -> Self {
+    pub(crate) async fn admitted(site: &Site, token: &str) -> Self {
         let (device, reason) = Self::connect(site, token, "device").await;
         assert_eq!(reason, 0);
         device
     }
 
-    pub(super) async fn say(&mut self, packet: v5::Packet) {
+    pub(crate) async fn say(&mut self, packet: v5::Packet) {
         let mut out = BytesMut::new();
         self.codec.encode(packet, &mut out).unwrap();
         self.stream.write_all(&out).await.unwrap();
     }
 
     /// The next packet; none once closed.
-    pub(super) async fn hear(&mut self) -> Option<v5::Packet> {
+    pub(crate) async fn hear(&mut self) -> Option<v5::Packet> {
         let hear = async {
             loop {
                 if let Some((packet, _)) = self.codec.decode(&mut self.buffer).unwrap() {
@@ -76,7 +76,7 @@ impl Device {
     }
 
     /// Sends with QoS 1, without waiting for the answer.
-    pub(super) async fn publish(&mut self, topic: &str, id: u16, key: Option<&str>, payload: &[u8]) {
+    pub(crate) async fn publish(&mut self, topic: &str, id: u16, key: Option<&str>, payload: &[u8]) {
         let properties = v5::PublishProperties {
             content_type: Some("application/json".into()),
             user_properties: key.map(|key| ("id".into(), key.into())).into_iter().collect(),
@@ -95,7 +95,7 @@ impl Device {
     }
 
     /// The packet id and the reason of the next answer, which must be a PUBACK.
-    pub(super) async fn puback(&mut self) -> (u16, u8) {
+    pub(crate) async fn puback(&mut self) -> (u16, u8) {
         match self.hear().await {
             Some(v5::Packet::PublishAck(ack)) => (ack.packet_id.get(), ack.reason_code.into()),
             other => panic!("no PUBACK: {other:?}"),
@@ -103,7 +103,7 @@ impl Device {
     }
 
     /// The reason of the DISCONNECT that must come next, and the end.
-    pub(super) async fn dismissed(&mut self) -> u8 {
+    pub(crate) async fn dismissed(&mut self) -> u8 {
         match self.hear().await {
             Some(v5::Packet::Disconnect(bye)) => {
                 assert!(self.hear().await.is_none());

@@ -121,7 +121,14 @@ async fn what_http_refuses_has_its_status_and_leaves_nothing() {
     }
     let got = site.try_get(OWN).await;
     assert_eq!(got, Some(405));
-    assert_eq!((site.count("RAW").await, site.count("EVENTS").await), (0, 0));
+    assert_eq!(site.count("RAW").await, 0);
+    let events = site.messages("EVENTS").await;
+    assert!(
+        events
+            .iter()
+            .all(|event| event.subject.ends_with(".access_refused")),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]

@@ -18,12 +18,12 @@ use telltale_nats::{
 };
 use tokio::time::Instant;
 
-pub(super) struct Site {
-    pub(super) broker: Broker,
-    pub(super) key: seal::Key,
+pub(crate) struct Site {
+    pub(crate) broker: Broker,
+    pub(crate) key: seal::Key,
     /// Tokens of the device `lamp`, which covers itself, and of `gateway`, which covers all.
-    pub(super) lamp: String,
-    pub(super) gateway: String,
+    pub(crate) lamp: String,
+    pub(crate) gateway: String,
     http: u16,
     mqtt: u16,
     process: Child,
@@ -32,14 +32,14 @@ pub(super) struct Site {
 
 /// What the bridge answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: serde_json::Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: serde_json::Value,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(found, _)| found == name)
@@ -48,7 +48,7 @@ impl Answer {
 }
 
 impl Site {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let broker = Broker::with(&[]).await;
         let dir = scratch("bridging").unwrap();
         let key = seal::Key::generate();
@@ -82,14 +82,14 @@ impl Site {
     }
 
     /// Puts a credential into its bucket; its revision.
-    pub(super) async fn put(&self, credential: &Credential) -> u64 {
+    pub(crate) async fn put(&self, credential: &Credential) -> u64 {
         let bucket = self.broker.context().await.get_key_value(BUCKET).await.unwrap();
         let name = Name::new(&*credential.device).unwrap();
         let value = serde_json::to_vec(credential).unwrap();
         bucket.put(name.token(), value.into()).await.unwrap()
     }
 
-    pub(super) async fn revoke(&self, device: &str) {
+    pub(crate) async fn revoke(&self, device: &str) {
         let bucket = self.broker.context().await.get_key_value(BUCKET).await.unwrap();
         bucket.delete(Name::new(device).unwrap().token()).await.unwrap();
     }
@@ -103,7 +103,7 @@ impl Site {
     }
 
     /// The status, if anybody answers.
-    pub(super) async fn try_get(&self, path: &str) -> Option<u16> {
+    pub(crate) async fn try_get(&self, path: &str) -> Option<u16> {
         let url = self.url(path);
         let get = move || {
             agent()
@@ -115,20 +115,20 @@ impl Site {
         tokio::task::spawn_blocking(get).await.unwrap()
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.http)
     }
 
-    pub(super) fn mqtt(&self) -> (Ipv4Addr, u16) {
+    pub(crate) fn mqtt(&self) -> (Ipv4Addr, u16) {
         (Ipv4Addr::LOCALHOST, self.mqtt)
     }
 
-    pub(super) fn http(&self) -> (Ipv4Addr, u16) {
+    pub(crate) fn http(&self) -> (Ipv4Addr, u16) {
         (Ipv4Addr::LOCALHOST, self.http)
     }
 
     /// Sends with the token of a device and more headers.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         path: &str,
         token: Option<&str>,
@@ -166,20 +166,31 @@ impl Site {
         sent.await.unwrap()
     }
 
-    pub(super) async fn stream(&self, name: &str) -> jetstream::stream::Stream {
+    pub(crate) async fn stream(&self, name: &str) -> jetstream::stream::Stream {
         self.broker.context().await.get_stream(name).await.unwrap()
     }
 
     /// How many messages a stream holds.
-    pub(super) async fn count(&self, stream: &str) -> u64 {
+    pub(crate) async fn count(&self, stream: &str) -> u64 {
         self.stream(stream).await.get_info().await.unwrap().state.messages
     }
 
-    pub(super) async fn message(&self, stream: &str, sequence: u64) -> StreamMessage {
+    /// All messages of a stream.
+    pub(crate) async fn messages(&self, stream: &str) -> Vec<StreamMessage> {
+        let mut stream = self.stream(stream).await;
+        let state = stream.get_info().await.unwrap().state;
+        let mut all = Vec::new();
+        for sequence in state.first_sequence.max(1)..=state.last_sequence {
+            all.push(stream.get_raw_message(sequence).await.unwrap());
+        }
+        all
+    }
+
+    pub(crate) async fn message(&self, stream: &str, sequence: u64) -> StreamMessage {
         self.stream(stream).await.get_raw_message(sequence).await.unwrap()
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id())
             .ok()
             .and_then(Pid::from_raw)
@@ -188,7 +199,7 @@ impl Site {
     }
 
     /// How the bridge ended.
-    pub(super) async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -239,6 +250,7 @@ fn spawn(dir: &Path, broker: &Broker, http: u16, mqtt: u16) -> Child {
         .env("TELLTALE_HTTP_LISTEN", format!("127.0.0.1:{http}"))
         .env("TELLTALE_MQTT_LISTEN", format!("127.0.0.1:{mqtt}"))
         .env("TELLTALE_SEAL_KEY_FILE", dir.join("seal"))
+        .env("TELLTALE_OFFLINE_AFTER", "1")
         .env("TELLTALE_LOG", "info,telltale_bridge=debug")
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("log")).unwrap())

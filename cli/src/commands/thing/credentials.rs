@@ -31,10 +31,10 @@ pub struct Credentials {
     #[arg(long, value_name = "THINGS", value_delimiter = ',')]
     speaks_for: Option<Vec<String>>,
     /// Whether it may bring readings of several things in one pack
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     gateway: Option<bool>,
     /// Whether its readings may be of any age
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     backfill: Option<bool>,
     /// Take its credential away: its sessions end within moments
     #[arg(long, conflicts_with_all = ["rotate", "speaks_for", "gateway", "backfill"])]
