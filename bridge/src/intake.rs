@@ -130,7 +130,9 @@ impl Intake {
 
     /// A session of that device, for as long as what it returns lives.
     pub(crate) fn present(&self, ticket: &Ticket) -> Option<Present> {
-        self.0.presence.enter(ticket.credential())
+        self.0
+            .presence
+            .enter(ticket.credential(), ticket.revocation().clone())
     }
 
     /// What the bridge itself has to tell now; at the `end`, all who were refused.

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 use telltale_schemas::kinds::Change;
+use tokio_util::sync::CancellationToken;
 
 /// Falls are forgotten after this time without one; also the longest absence before a device is told offline.
 const FORGET: Duration = Duration::from_secs(3600);
@@ -43,6 +44,7 @@ struct Inner {
 pub(crate) struct Present {
     presence: Presence,
     device: String,
+    revoked: CancellationToken,
 }
 
 impl Presence {
@@ -58,8 +60,8 @@ impl Presence {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session begins; nothing where it tells of no thing.
-    pub(crate) fn enter(&self, credential: &Credential) -> Option<Present> {
+    /// A session begins, which is cut when `revoked` is cancelled; nothing where it tells of no thing.
+    pub(crate) fn enter(&self, credential: &Credential, revoked: CancellationToken) -> Option<Present> {
         if credential.gateway || !credential.covers(&credential.device) {
             return None;
         }
@@ -68,6 +70,7 @@ impl Presence {
         Some(Present {
             presence: self.clone(),
             device,
+            revoked,
         })
     }
 
@@ -107,7 +110,8 @@ impl Drop for Present {
     fn drop(&mut self) {
         if let Some(seen) = self.presence.seen().get_mut(&self.device) {
             seen.sessions = seen.sessions.saturating_sub(1);
-            seen.left = Some(Instant::now());
+            // Whoever was shown out does not come back in a moment.
+            seen.left = (!self.revoked.is_cancelled()).then(Instant::now);
         }
     }
 }
@@ -123,6 +127,10 @@ mod tests {
         new_token("lamp").2
     }
 
+    fn enter(presence: &Presence, credential: &Credential) -> Option<Present> {
+        presence.enter(credential, CancellationToken::new())
+    }
+
     fn told(presence: &Presence, now: Instant) -> Vec<Change> {
         presence.due(now).into_iter().map(|(_, change)| change).collect()
     }
@@ -130,13 +138,13 @@ mod tests {
     #[test]
     fn a_device_is_online_at_once_and_offline_after_a_moment() {
         let presence = Presence::new(GRACE);
-        let first = presence.enter(&lamp());
+        let first = enter(&presence, &lamp());
         assert_eq!(
             presence.due(Instant::now()),
             [("lamp".to_owned(), Change::Online)]
         );
         assert!(told(&presence, Instant::now()).is_empty(), "told once");
-        let second = presence.enter(&lamp());
+        let second = enter(&presence, &lamp());
         drop(first);
         assert!(
             told(&presence, Instant::now() + FORGET).is_empty(),
@@ -153,12 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn a_device_whose_credential_was_taken_away_is_offline_at_once() {
+        let (presence, revoked) = (Presence::new(GRACE), CancellationToken::new());
+        let session = presence.enter(&lamp(), revoked.clone());
+        assert_eq!(told(&presence, Instant::now()), [Change::Online]);
+        revoked.cancel();
+        drop(session);
+        assert_eq!(told(&presence, Instant::now()), [Change::Offline]);
+    }
+
+    #[test]
     fn a_device_that_falls_again_and_again_is_told_ever_more_rarely() {
         let presence = Presence::new(GRACE);
         let (mut at, mut changes) = (Instant::now(), 0);
         // An hour, in which it has a session for half of each second.
         for _ in 0..3600 {
-            let session = presence.enter(&lamp());
+            let session = enter(&presence, &lamp());
             changes += told(&presence, at).len();
             drop(session);
             at += Duration::from_millis(500);
@@ -184,7 +202,7 @@ mod tests {
             things: vec!["pillar".into()],
             ..lamp()
         };
-        assert!(presence.enter(&hub).is_none() && presence.enter(&other).is_none());
+        assert!(enter(&presence, &hub).is_none() && enter(&presence, &other).is_none());
         assert!(told(&presence, Instant::now()).is_empty());
     }
 }

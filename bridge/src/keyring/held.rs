@@ -151,6 +151,11 @@ impl Ticket {
         self.secret.is_revoked()
     }
 
+    /// Cancelled when it has gone stale.
+    pub fn revocation(&self) -> &CancellationToken {
+        &self.secret.revoked
+    }
+
     /// Returns when it has gone stale.
     pub async fn revoked(&self) {
         self.secret.revoked.cancelled().await;

@@ -53,6 +53,20 @@ impl Output {
     ) -> Rows<io::BufWriter<io::Stdout>> {
         Rows::new(io::BufWriter::new(io::stdout()), self.format(), columns)
     }
+
+    /// A writer to stdout of rows that come one by one, for as long as somebody looks: each is written when it comes,
+    /// so a table has no widths, and JSON is one object a line.
+    pub fn live<S: Into<String>>(
+        &self,
+        columns: impl IntoIterator<Item = S>,
+    ) -> Rows<io::LineWriter<io::Stdout>> {
+        let format = match self.format() {
+            Format::Table => Format::Tsv,
+            Format::Json => Format::Ndjson,
+            other => other,
+        };
+        Rows::new(io::LineWriter::new(io::stdout()), format, columns)
+    }
 }
 
 /// Writes rows one after the other; only a table and its widths have to wait for the last.

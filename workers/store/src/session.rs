@@ -6,7 +6,7 @@ use lru::LruCache;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Config, NoTls, config::SslMode};
 
 /// Nothing a session sends may take longer: then the database counts as away.
@@ -44,9 +44,14 @@ pub(crate) fn config(url: &str) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// What has been committed through this session or was found there. It may forget, but never knows too much.
+/// What is known of rows is forgotten after this time: an operator may have erased a thing.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+
+/// What has been committed through this session or was found there. It may forget; it knows too much only of a thing
+/// that was erased, and that not for long.
 #[derive(Debug)]
 pub(crate) struct Known {
+    since: Instant,
     pub(crate) days: HashSet<i32>,
     pub(crate) annotations: LruCache<[u8; 16], ()>,
     /// Property names by thing.
@@ -58,10 +63,20 @@ impl Known {
     fn nothing() -> Self {
         let room = |n| NonZeroUsize::new(n).expect("not zero");
         Self {
+            since: Instant::now(),
             days: HashSet::new(),
             annotations: LruCache::new(room(20_000)),
             series: LruCache::new(room(20_000)),
             epochs: HashSet::new(),
+        }
+    }
+
+    /// Begins anew with what can be erased, when it is time.
+    fn forget(&mut self, now: Instant) {
+        if now.duration_since(self.since) >= KNOWN_FOR {
+            self.annotations.clear();
+            self.series.clear();
+            self.since = now;
         }
     }
 }
@@ -101,6 +116,7 @@ impl Session {
     /// Makes the partitions that are not known to be there, in transactions of their own: their locks must not
     /// last as long as a batch does.
     pub(crate) async fn ensure_days(&mut self, days: impl Iterator<Item = i32>) -> Result<(), Trouble> {
+        self.known.forget(Instant::now());
         let mut unknown: Vec<i32> = days.filter(|day| !self.known.days.contains(day)).collect();
         unknown.sort_unstable();
         unknown.dedup();

@@ -1,0 +1,98 @@
+//! The life of a thing on the command line: made from a model with a credential, watched, inferred, moved, erased.
+use serde_json::Value;
+use std::{process::Output, time::Duration};
+use telltale_cli::stack::{Stack, StackOptions};
+use telltale_tests::{eventually_async, http, pipeline::Pipeline};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Sends as a device, and waits until it is taken.
+async fn send(bridge: &str, token: &str, thing: &str, body: &str) {
+    let client = http::Client::new(bridge, Some(token.to_owned()));
+    let path = format!("/things/{thing}/readings");
+    eventually_async("the bridge takes it", WITHIN, || async {
+        let answer = client.post(&path, &[], body.as_bytes()).unwrap();
+        (answer.status == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_everywhere() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let bridge = pipeline.stack.env("BRIDGE_URL").to_owned();
+    let made = pipeline
+        .telltale(&[
+            "thing", "create", "--model", "lamp", "--id", "lamp-1", "--credentials", "-o", "json",
+        ])
+        .await;
+    let made = json(&made);
+    assert_eq!((&made[0]["thing"], &made[0]["change"]), (&"lamp-1".into(), &"created".into()));
+    assert!(made[0]["held_by"].as_u64().unwrap() >= 2, "{made}");
+    let token = made[0]["token"].as_str().unwrap().to_owned();
+    let again = pipeline
+        .telltale(&["thing", "create", "--model", "lamp", "--id", "lamp-1"])
+        .await;
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    for n in 0..12 {
+        send(&bridge, &token, "lamp-1", &format!("{{\"wattage\":{n}.5,\"mode\":\"on\"}}")).await;
+    }
+    let gateway = pipeline.stack.env("BRIDGE_TOKEN").to_owned();
+    send(&bridge, &gateway, "other", "{\"t\":1}").await;
+    send(&bridge, &gateway, "lamp-1", "{broken").await;
+    let rows = "select count(*) from readings where thing = 'lamp-1'";
+    pipeline.until(rows, 24, WITHIN).await;
+    pipeline.until("select count(*) from quarantine where thing = 'lamp-1'", 1, WITHIN).await;
+    let proposed = json(&pipeline.telltale(&["thing", "infer", "lamp-1"]).await);
+    assert_eq!(proposed["properties"]["wattage"]["type"], "number", "{proposed}");
+    let refused = pipeline.telltale(&["thing", "delete", "lamp-1", "--erase"]).await;
+    assert_eq!(refused.status.code(), Some(2), "without consent: {refused:?}");
+    let counted = json(
+        &pipeline
+            .telltale(&["thing", "delete", "lamp-1", "--erase", "--dry-run", "-o", "json"])
+            .await,
+    );
+    let count = |parts: &Value, place: &str| {
+        let part = parts.as_array().unwrap().iter().find(|part| part["place"] == place);
+        part.unwrap_or_else(|| panic!("no {place} in {parts}"))["count"].as_u64().unwrap()
+    };
+    assert_eq!(count(&counted, "rows of readings"), 24);
+    assert_eq!(count(&counted, "stream QUARANTINE"), 1);
+    pipeline.until(rows, 24, WITHIN).await;
+    let erased = json(
+        &pipeline
+            .telltale(&["thing", "delete", "lamp-1", "--erase", "--yes", "-o", "json"])
+            .await,
+    );
+    for (place, wanted) in [
+        ("rows of readings", 24),
+        ("rows of quarantine", 1),
+        ("rows of things", 1),
+        ("stream READINGS", 12),
+        ("stream QUARANTINE", 1),
+        ("bucket things", 1),
+        ("bucket credentials", 1),
+    ] {
+        assert_eq!(count(&erased, place), wanted, "{place}: {erased}");
+    }
+    assert!(count(&erased, "packs of stream VALID") >= 1, "{erased}");
+    for view in ["readings", "latest", "quarantine", "things"] {
+        let left = format!("select count(*) from {view} where thing = 'lamp-1'");
+        assert_eq!(pipeline.count(&left).await, Some(0), "{view}");
+    }
+    let told = "select count(*) from registrations where thing = 'lamp-1' and change = 'erased'";
+    pipeline.until(told, 1, WITHIN).await;
+    assert_eq!(
+        pipeline.count("select count(*) from registrations where thing = 'lamp-1'").await,
+        Some(1)
+    );
+    assert_eq!(pipeline.count("select count(*) from readings where thing = 'other'").await, Some(1));
+    let client = http::Client::new(bridge, Some(token));
+    assert_eq!(client.post("/things/lamp-1/readings", &[], b"{}").unwrap().status, 401);
+    pipeline.at_rest(WITHIN).await;
+}
