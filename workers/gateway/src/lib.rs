@@ -34,7 +34,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 /// Every route with what is said of it. A module adds its own here.
 fn api() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::base())
+    OpenApiRouter::default()
         .merge(directory::routes())
         .merge(auth::routes())
 }
