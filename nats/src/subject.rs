@@ -98,6 +98,12 @@ impl Lane {
         format!("{}.{}.>", self.word(), site.token())
     }
 
+    /// The shape of its subjects, with names in braces: `event.{site}.{thing}.{name}`.
+    pub fn shape(self) -> String {
+        let name = if self.has_name() { ".{name}" } else { "" };
+        format!("{}.{{site}}.{{thing}}{name}", self.word())
+    }
+
     /// All subjects of the lane about one thing, wherever it is: `annotated.*.road-weather-17`.
     pub fn filter_thing(self, thing: &Name) -> String {
         let name = if self.has_name() { ".*" } else { "" };
@@ -360,6 +366,16 @@ pub fn again(worker: &Name) -> String {
 /// The subject of a request, `api.<site>.<service>.<operation>`.
 pub fn api(site: &Name, service: &str, operation: &str) -> String {
     format!("api.{}.{service}.{operation}", site.token())
+}
+
+/// The shape of the subject of a service's operation, with the site in braces.
+pub fn api_shape(service: &str, operation: &str) -> String {
+    format!("api.{{site}}.{service}.{operation}")
+}
+
+/// All requests to one service of a site.
+pub fn api_filter(site: &Name, service: &str) -> String {
+    format!("api.{}.{service}.*", site.token())
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod serve;
 mod things;
 
 pub(crate) use feed::Feed;
+pub(crate) use list::members;
 pub(crate) use serve::{Bases, serve};
 
 use crate::{app::App, registry};

@@ -14,6 +14,7 @@ use axum::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use telltale_nats::Name;
 use telltale_runtime::web::{Problem, Query};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -80,7 +81,7 @@ async fn list(
     }
     let limit = asked.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
     let page = app.registry().page(asked.offset as usize, limit as usize)?;
-    let (members, taken) = members(&app, &page.names).await?;
+    let (members, taken) = members(&app, &page.names, PAGE_BYTES).await?;
     let end = asked.offset as usize + taken;
     let next = (end < page.total).then(|| asked.at(end));
     let links = links(next.as_deref(), &page.etag);
@@ -109,9 +110,13 @@ impl Asked {
     }
 }
 
-/// The descriptions of these things, as many as a page holds, and how many names that took: what is gone since the
+/// The descriptions of these things, until they have so many bytes, and how many names that took: what is gone since the
 /// names were listed is left out.
-async fn members(app: &App, names: &[telltale_nats::Name]) -> Result<(Vec<Value>, usize), Error> {
+pub(crate) async fn members(
+    app: &App,
+    names: &[Name],
+    bytes_max: usize,
+) -> Result<(Vec<Value>, usize), Error> {
     let mut found = stream::iter(names)
         .map(|name| app.registry().get(name))
         .buffered(AT_ONCE);
@@ -124,7 +129,7 @@ async fn members(app: &App, names: &[telltale_nats::Name]) -> Result<(Vec<Value>
         let served = serve(app.bases(), app.site(), &found);
         bytes += served.to_string().len();
         members.push(served);
-        if bytes > PAGE_BYTES {
+        if bytes > bytes_max {
             break;
         }
     }
