@@ -32,6 +32,10 @@ struct Environment {
     mqtt_user: Option<String>,
     #[arg(long, env = "MQTT_PASSWORD")]
     mqtt_password: Option<String>,
+    #[arg(long, env = "GATEWAY_URL")]
+    gateway_url: Option<String>,
+    #[arg(long, env = "GATEWAY_TOKEN")]
+    gateway_token: Option<String>,
 }
 
 impl Environment {
@@ -47,6 +51,8 @@ impl Environment {
             ("MQTT_URL", self.mqtt_url),
             ("MQTT_USER", self.mqtt_user),
             ("MQTT_PASSWORD", self.mqtt_password),
+            ("GATEWAY_URL", self.gateway_url),
+            ("GATEWAY_TOKEN", self.gateway_token),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))

@@ -7,6 +7,7 @@ mod elsewhere;
 mod extension;
 mod layout;
 mod options;
+mod people;
 pub mod ports;
 mod processes;
 pub mod roads;
@@ -19,8 +20,9 @@ pub use elsewhere::Elsewhere;
 pub use extension::Extension;
 pub use layout::{Layout, scratch};
 pub use options::{Link, Ports, Server, StackOptions, Sync};
+pub use people::register as register_administrator;
 pub use ports::Port;
-pub use processes::{BRIDGE, SIMULATOR, WORKERS};
+pub use processes::{BRIDGE, GATEWAY, SIMULATOR, WORKERS};
 pub use secrets::Secrets;
 
 use crate::{
@@ -41,7 +43,7 @@ use std::{
 use telltale_nats::{Name, manifest::Manifest};
 
 /// The values of `.telltale/env`, in the order in which they are written.
-const VALUES: [&str; 10] = [
+const VALUES: [&str; 12] = [
     "TELLTALE_SITE",
     "NATS_URL",
     "NATS_NKEY_SEED_FILE",
@@ -52,6 +54,8 @@ const VALUES: [&str; 10] = [
     "MQTT_URL",
     "MQTT_USER",
     "MQTT_PASSWORD",
+    "GATEWAY_URL",
+    "GATEWAY_TOKEN",
 ];
 
 /// Most copies of one worker.
@@ -162,25 +166,28 @@ impl Stack {
         self.start_one(name).await
     }
 
-    /// Starts one more copy of a worker or of the bridge, as `NAME-2` and so on, and returns that name when it serves.
+    /// Starts one more copy of a worker, of the bridge or of the gateway, as `NAME-2` and so on, and returns that name when it serves.
     pub async fn start_copy(&self, kind: &str) -> anyhow::Result<String> {
         let programs = self.programs.as_deref().context("this stack has no workers")?;
         self.start_copy_of(kind, build::program(programs, &format!("telltale-{kind}"))?)
             .await
     }
 
-    /// The same with a program of another version. A copy of the bridge listens on ports of its own.
+    /// The same with a program of another version. A copy of the bridge or of the gateway listens on ports of its own.
     pub async fn start_copy_of(&self, kind: &str, program: PathBuf) -> anyhow::Result<String> {
         let mut names = (2..=COPIES_MAX).map(|n| format!("{kind}-{n}"));
         let name = names
             .find(|name| self.unit(name).is_err())
             .context("there are enough copies")?;
         let mut values = self.values.clone();
-        if kind == BRIDGE {
-            for (url, scheme) in [("BRIDGE_URL", "http"), ("MQTT_URL", "mqtt")] {
-                let port = Port::Free.choose("--ports")?;
-                values.insert(url.to_owned(), format!("{scheme}://127.0.0.1:{port}"));
-            }
+        let listens: &[(&str, &str)] = match kind {
+            BRIDGE => &[("BRIDGE_URL", "http"), ("MQTT_URL", "mqtt")],
+            GATEWAY => &[("GATEWAY_URL", "http")],
+            _ => &[],
+        };
+        for (url, scheme) in listens {
+            let port = Port::Free.choose("--ports")?;
+            values.insert((*url).to_owned(), format!("{scheme}://127.0.0.1:{port}"));
         }
         let surroundings = Surroundings {
             values: &values,
@@ -245,7 +252,7 @@ impl Stack {
             .collect();
         let rank = |name: &str| match name {
             SIMULATOR => 0,
-            BRIDGE => 1,
+            BRIDGE | GATEWAY => 1,
             "nats" | "postgres" => 3,
             _ => 2,
         };

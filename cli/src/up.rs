@@ -26,7 +26,7 @@ const SITE: &str = "local";
 /// The simulator's, so that every stack plays the same road.
 const SEED: &str = "7";
 
-/// Start everything on this machine: servers, database, workers, bridge and a simulated road
+/// Start everything on this machine: servers, database, workers, bridge, gateway and a simulated road
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "\
@@ -55,6 +55,9 @@ pub struct Up {
     /// The port of the bridge for MQTT [default: 1883, or a free one]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     mqtt_port: Option<u16>,
+    /// The port of the gateway [default: 8081, or a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    gateway_port: Option<u16>,
     /// When accepted messages are written to disk
     #[arg(long, value_enum, default_value_t)]
     sync: Sync,
@@ -127,6 +130,7 @@ impl Up {
                 database: port(self.database_port, 5432),
                 bridge: port(self.bridge_port, 8080),
                 mqtt: port(self.mqtt_port, 1883),
+                gateway: port(self.gateway_port, 8081),
             },
             sync: self.sync,
             servers: self.servers.clone(),

@@ -11,10 +11,10 @@ use std::time::Duration;
 /// Longest name of a worker.
 const NAME_MAX: usize = 32;
 /// Names of identities that are no workers.
-pub const RESERVED: [&str; 3] = ["operator", "client", "bridge"];
+pub const RESERVED: [&str; 4] = ["operator", "client", "bridge", "gateway"];
 
-/// A bucket that no worker reads: the bridge alone judges devices.
-const NO_WORKERS_BUCKET: &str = "credentials";
+/// Buckets that no worker reads: the bridge alone judges devices, and the gateway people.
+const NO_WORKERS_BUCKETS: [&str; 2] = ["credentials", "people"];
 
 /// A worker's needs. Read from wherever, it has been checked: names from it become parts of rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,7 +192,7 @@ impl Manifest {
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         let wrong = |bucket: &&String| {
-            bucket.is_empty() || !bucket.bytes().all(plain) || *bucket == NO_WORKERS_BUCKET
+            bucket.is_empty() || !bucket.bytes().all(plain) || NO_WORKERS_BUCKETS.contains(&bucket.as_str())
         };
         if let Some(bucket) = self.buckets.iter().find(wrong) {
             return Err(ManifestError::Bucket {
@@ -337,6 +337,7 @@ mod tests {
             r#"{"name":"a.b"}"#,
             r#"{"name":"-a"}"#,
             r#"{"name":"bridge"}"#,
+            r#"{"name":"gateway"}"#,
             r#"{"name":"operator"}"#,
             r#"{"name":"x","inputs":["readings"]}"#,
             r#"{"name":"x","surprise":1}"#,
@@ -345,6 +346,7 @@ mod tests {
             r#"{"name":"x","outputs":["event"],"events":["_pack"]}"#,
             r#"{"name":"x","consumer":{"ack_wait_s":0}}"#,
             r#"{"name":"x","buckets":["credentials"]}"#,
+            r#"{"name":"x","buckets":["people"]}"#,
             r#"{"name":"x","buckets":["*"]}"#,
             r#"{"name":"x","buckets":["things.>"]}"#,
             r#"{"name":"x","observes":["*"]}"#,

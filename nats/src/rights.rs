@@ -16,8 +16,10 @@ pub const OPERATOR: &str = RESERVED[0];
 pub const CLIENT: &str = RESERVED[1];
 /// The name of the bridge's identity.
 pub const BRIDGE: &str = RESERVED[2];
+/// The name of the gateway's identity.
+pub const GATEWAY: &str = RESERVED[3];
 /// Who may ask a worker for something.
-const ASKING: [&str; 3] = [OPERATOR, CLIENT, "gateway"];
+const ASKING: [&str; 3] = [OPERATOR, CLIENT, GATEWAY];
 /// The event of a stage whose quarantine entry was refused for its subject's cap.
 pub const QUARANTINE_OVERFLOW: &str = "quarantine_overflow";
 
@@ -72,6 +74,26 @@ impl Permissions {
             format!("$JS.API.CONSUMER.DELETE.{stream}.*"),
             format!("$JS.FC.{stream}.>"),
         ]);
+    }
+
+    /// The same, and change them.
+    fn write_bucket(&mut self, bucket: &str) {
+        self.read_bucket(bucket);
+        self.publish.push(format!("$KV.{bucket}.>"));
+    }
+
+    /// Answer what is asked of a service, and be found by whoever looks for services.
+    fn serve(&mut self, site: &Name, service: &str) {
+        self.subscribe.push(subject::api_filter(site, service));
+        for verb in ["PING", "INFO", "STATS"] {
+            self.subscribe.extend([
+                format!("$SRV.{verb}"),
+                format!("$SRV.{verb}.{service}"),
+                format!("$SRV.{verb}.{service}.*"),
+            ]);
+        }
+        self.publish
+            .extend(ASKING.map(|user| format!("{}.>", inbox_prefix(user))));
     }
 
     /// Ask how far a stream and its durables are.
@@ -179,6 +201,23 @@ pub fn bridge(site: &Name) -> Permissions {
     rights
 }
 
+/// Of the gateway: things, their commands and events, the credentials of devices, and who may ask. It answers requests,
+/// and reads what became of things.
+pub fn gateway(site: &Name, manifests: &[Manifest]) -> Permissions {
+    let mut rights = Permissions::of(GATEWAY);
+    rights
+        .publish
+        .extend([Lane::Thing, Lane::Event, Lane::Command].map(|one| lane(one, site)));
+    rights.write_bucket("things");
+    rights.write_bucket("credentials");
+    rights.read_bucket("people");
+    rights.read_stream("THINGS", manifests);
+    // Who is silent for too long is found by what is heard.
+    rights.subscribe.push(lane(Lane::Annotated, site));
+    rights.serve(site, "things");
+    rights
+}
+
 /// Of people: publish raw messages of the site, read every other lane, ask the site's services. The durables of
 /// all workers are out of reach, so all manifests must be known. Work queues can be listened to, but not
 /// consumed from.
@@ -186,6 +225,8 @@ pub fn client(site: &Name, manifests: &[Manifest]) -> Permissions {
     let mut rights = Permissions::of(CLIENT);
     rights.publish.push(lane(Lane::Raw, site));
     rights.publish.push(format!("api.{}.>", site.token()));
+    // Who answers there is found by asking.
+    rights.publish.push("$SRV.>".to_owned());
     rights.subscribe.extend(
         Lane::ALL
             .into_iter()
@@ -283,11 +324,38 @@ mod tests {
     }
 
     #[test]
+    fn the_gateway_may_write_things_and_credentials_but_no_readings_and_no_tokens() {
+        let store = manifest(r#"{"name":"store","inputs":["annotated","thing"]}"#);
+        let rights = gateway(&site(), &[store]);
+        let publish = |subject: &str| rights.publish.iter().any(|allowed| allowed == subject);
+        for subject in [
+            "thing.a8-km42.*.*",
+            "event.a8-km42.*.*",
+            "$KV.things.>",
+            "$KV.credentials.>",
+        ] {
+            assert!(publish(subject), "{subject}");
+        }
+        for subject in ["raw.a8-km42.*", "annotated.a8-km42.*", "$KV.people.>", ">"] {
+            assert!(!publish(subject), "{subject}");
+        }
+        let taken = "$JS.API.CONSUMER.MSG.NEXT.THINGS.store".to_owned();
+        assert!(rights.publish_not.contains(&taken));
+        assert!(rights.subscribe.contains(&"api.a8-km42.things.*".to_owned()));
+    }
+
+    #[test]
     fn people_cannot_publish_but_raw_and_requests() {
         let store = manifest(r#"{"name":"store","inputs":["annotated"]}"#);
         let rights = client(&site(), &[store]);
-        let ours = rights.publish.iter().filter(|subject| !subject.starts_with('$'));
-        assert_eq!(ours.collect::<Vec<_>>(), ["raw.a8-km42.*", "api.a8-km42.>"]);
+        let ours = rights
+            .publish
+            .iter()
+            .filter(|subject| !subject.starts_with("$JS"));
+        assert_eq!(
+            ours.collect::<Vec<_>>(),
+            ["raw.a8-km42.*", "api.a8-km42.>", "$SRV.>"]
+        );
         assert!(!rights.publish.iter().any(|subject| {
             ["RAW", "COMMANDS", "REDO"]
                 .iter()

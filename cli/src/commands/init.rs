@@ -52,6 +52,9 @@ pub struct Init {
     /// Where the bridge will be reached for MQTT
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     mqtt_url: String,
+    /// Where the gateway will be reached
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    gateway_url: String,
 }
 
 impl Init {
@@ -68,6 +71,7 @@ impl Init {
             database: self.database,
             bridge_url: self.bridge_url,
             mqtt_url: self.mqtt_url,
+            gateway_url: self.gateway_url,
         };
         let layout = stack.write(&self.dir, &built_in)?;
         tell(&layout)?;

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    stack::{Layout, Secrets, database, register_devices},
+    stack::{Layout, Secrets, database, register_administrator, register_devices},
 };
 use anyhow::Context as _;
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -31,7 +31,7 @@ pub struct Provision {
     /// Also do what destroys messages
     #[arg(long)]
     destroy: bool,
-    /// First bring the database to this version and let its reader in, then make the devices of `.telltale/env` known
+    /// First bring the database to this version and let its reader in, then make the devices and the administrator of `.telltale/env` known
     #[arg(long, conflicts_with = "diff")]
     migrate: bool,
     /// Also what this worker's manifest needs
@@ -64,6 +64,7 @@ impl Provision {
         let applied = apply(&nats, &plan, self.destroy).await?;
         if let Some(layout) = files {
             register_devices(&layout, &nats).await?;
+            register_administrator(&layout, &nats).await?;
         }
         let Applied {
             created,

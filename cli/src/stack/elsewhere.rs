@@ -1,5 +1,5 @@
 //! The files of a stack whose servers and processes others start, as containers do.
-use super::{Layout, Secrets, Sync, database, device::Devices, roads, write_env};
+use super::{Layout, Secrets, Sync, database, device::Devices, people::Administrator, roads, write_env};
 use crate::{
     envfile,
     servers::postgres::{DATABASE, owner_url},
@@ -22,6 +22,7 @@ pub struct Elsewhere {
     pub database: String,
     pub bridge_url: String,
     pub mqtt_url: String,
+    pub gateway_url: String,
 }
 
 impl Elsewhere {
@@ -52,6 +53,7 @@ impl Elsewhere {
     fn values(&self, layout: &Layout, secrets: &Secrets) -> anyhow::Result<BTreeMap<String, String>> {
         let admin = owner_url(&self.database, &secrets.owner, DATABASE);
         let devices = Devices::load_or_make(layout)?;
+        let administrator = Administrator::load_or_make(layout)?;
         let client = layout.seed(rights::CLIENT);
         let reader = database::reader(&admin, secrets)?;
         let told = [
@@ -62,6 +64,8 @@ impl Elsewhere {
             ("DATABASE_ADMIN_URL", &admin),
             ("BRIDGE_URL", &self.bridge_url),
             ("MQTT_URL", &self.mqtt_url),
+            ("GATEWAY_URL", &self.gateway_url),
+            ("GATEWAY_TOKEN", administrator.token()),
         ];
         Ok(told
             .into_iter()
@@ -100,6 +104,7 @@ mod tests {
             database: "postgres:5432".to_owned(),
             bridge_url: "http://bridge:8080".to_owned(),
             mqtt_url: "mqtt://bridge:1883".to_owned(),
+            gateway_url: "http://gateway:8081".to_owned(),
         }
     }
 
@@ -130,7 +135,7 @@ mod tests {
             // What is not secret is empty: the lock.
             assert!(*mode == 0o600 || text.is_empty(), "{} {mode:o}", path.display());
         }
-        for user in ["operator", "client", "bridge"] {
+        for user in ["operator", "client", "bridge", "gateway"] {
             assert!(first.contains_key(&layout.seed(user)), "no seed of {user}");
         }
         assert!(first.contains_key(&layout.seal_key()));

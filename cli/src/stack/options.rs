@@ -21,6 +21,7 @@ pub struct Ports {
     pub database: Port,
     pub bridge: Port,
     pub mqtt: Port,
+    pub gateway: Port,
 }
 
 impl Ports {
@@ -30,6 +31,7 @@ impl Ports {
         database: Port::Free,
         bridge: Port::Free,
         mqtt: Port::Free,
+        gateway: Port::Free,
     };
 }
 
@@ -58,11 +60,11 @@ pub struct StackOptions {
     pub dir: Option<PathBuf>,
     pub site: String,
     pub ports: Ports,
-    /// Whether bridge and workers are started, or the servers alone.
+    /// Whether bridge, workers and gateway are started, or the servers alone.
     pub workers: bool,
     pub sync: Sync,
     pub servers: ServerArgs,
-    /// Which build of bridge and workers runs.
+    /// Which build of them runs.
     pub build: Build,
     /// Whether cargo's progress is shown while they are built.
     pub show_build: bool,
@@ -70,7 +72,7 @@ pub struct StackOptions {
     pub manifests: Vec<Manifest>,
     /// How long the broker waits for an acknowledgement, instead of what the workers' manifests say.
     pub ack_wait: Option<Duration>,
-    /// More variables for bridge and workers.
+    /// More variables for bridge, workers and gateway.
     pub env: Vec<(String, String)>,
     /// Processes that reach a server another way. All others, and we ourselves, go straight.
     pub links: Vec<Link>,

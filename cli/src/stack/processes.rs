@@ -9,12 +9,14 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use telltale_nats::Name;
+use telltale_nats::{Name, rights};
 
 /// The workers of every stack, in the order of a reading's way.
 pub const WORKERS: [&str; 3] = ["validate", "annotate", "store"];
 /// The process that devices speak to.
 pub const BRIDGE: &str = "bridge";
+/// The process that people and programs ask.
+pub const GATEWAY: &str = rights::GATEWAY;
 /// The process that plays devices.
 pub const SIMULATOR: &str = "simulate";
 
@@ -71,6 +73,11 @@ impl Surroundings<'_> {
                 tell("TELLTALE_HTTP_LISTEN", address(self.value("BRIDGE_URL")?));
                 tell("TELLTALE_MQTT_LISTEN", address(self.value("MQTT_URL")?));
                 tell("TELLTALE_SEAL_KEY_FILE", key);
+            }
+            GATEWAY => {
+                tell("TELLTALE_GATEWAY_LISTEN", address(self.value("GATEWAY_URL")?));
+                tell("TELLTALE_MQTT_URL", self.value("MQTT_URL")?.to_owned());
+                tell("TELLTALE_NATS_PUBLIC_URL", self.value("NATS_URL")?.to_owned());
             }
             "validate" => tell("TELLTALE_SEAL_KEY_FILE", key),
             "store" => tell("TELLTALE_DATABASE_URL", self.way(name, Server::Database)?),

@@ -54,6 +54,7 @@ pub fn write_users(layout: &Layout, site: &Name, manifests: &[Manifest]) -> anyh
         (rights::OPERATOR, rights::operator()),
         (rights::CLIENT, rights::client(site, manifests)),
         (rights::BRIDGE, rights::bridge(site)),
+        (rights::GATEWAY, rights::gateway(site, manifests)),
     ];
     let ours = ours.map(|(name, permissions)| (name.to_owned(), permissions));
     let workers = manifests

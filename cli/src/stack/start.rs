@@ -2,8 +2,9 @@
 use super::{
     Extension, Layout, Stack, StackOptions, build, database,
     device::Devices,
+    people::Administrator,
     ports::Memory,
-    processes::{BRIDGE, WORKERS},
+    processes::{BRIDGE, GATEWAY, WORKERS},
     roads,
     secrets::Secrets,
     write_env,
@@ -215,6 +216,13 @@ impl Stack {
         let mqtt = self
             .ports
             .choose("mqtt", self.options.ports.mqtt, "--mqtt-port")?;
+        let gateway = self
+            .ports
+            .choose("gateway", self.options.ports.gateway, "--gateway-port")?;
+        let administrator = Administrator::load_or_make(&self.layout)?;
+        administrator.register(client).await?;
+        self.set("GATEWAY_URL", format!("http://127.0.0.1:{gateway}"));
+        self.set("GATEWAY_TOKEN", administrator.token());
         let devices = Devices::load_or_make(&self.layout)?;
         devices.register(client).await?;
         for (name, value) in devices.values() {
@@ -223,7 +231,7 @@ impl Stack {
         self.set("BRIDGE_URL", format!("http://127.0.0.1:{http}"));
         self.set("MQTT_URL", format!("mqtt://127.0.0.1:{mqtt}"));
         let programs = self.programs.clone().context("no programs were built")?;
-        let names: Vec<&str> = WORKERS.into_iter().chain([BRIDGE]).collect();
+        let names: Vec<&str> = WORKERS.into_iter().chain([BRIDGE, GATEWAY]).collect();
         for name in &names {
             let spec = self.surroundings().own(name, name, &programs)?;
             self.supervisor.start(spec);

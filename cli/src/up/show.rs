@@ -108,6 +108,11 @@ fn table(title: &str, status: &Status, layout: &Layout, telltale: &str) -> Strin
         value("MQTT_URL"),
         "user and password in $MQTT_USER, $MQTT_PASSWORD",
     );
+    row(
+        "gateway",
+        value("GATEWAY_URL"),
+        "token in $GATEWAY_TOKEN, /docs shows what there is",
+    );
     for process in &status.processes {
         if let Some(health) = &process.health {
             row("metrics", &format!("{health}/metrics"), &process.name);
@@ -124,6 +129,7 @@ fn table(title: &str, status: &Status, layout: &Layout, telltale: &str) -> Strin
         "\n\
          publish:  . {env} && curl -H \"Authorization: Bearer $BRIDGE_TOKEN\" -d '{{\"temperature\":21.5}}' \"$BRIDGE_URL/things/demo/readings\"\n\
          query:    {telltale} sql \"select time, thing, name, value, unit from readings order by time desc limit 5\"\n\
+         things:   . {env} && curl -H \"Authorization: Bearer $GATEWAY_TOKEN\" \"$GATEWAY_URL/things\"\n\
          tap:      {telltale} tap 'annotated.>' --limit 5\n"
     );
     text
@@ -210,6 +216,8 @@ mod tests {
             ("BRIDGE_TOKEN", "gateway.hush"),
             ("MQTT_URL", "mqtt://127.0.0.1:1883"),
             ("MQTT_PASSWORD", "hush"),
+            ("GATEWAY_URL", "http://127.0.0.1:8081"),
+            ("GATEWAY_TOKEN", "administrator.hush"),
         ];
         let values: BTreeMap<_, _> = values.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
         let status = Status {
@@ -223,6 +231,7 @@ mod tests {
             "nats://127.0.0.1:4222",
             "telltale_reader@127.0.0.1:5432",
             "http://127.0.0.1:8080",
+            "http://127.0.0.1:8081",
             "/x/.telltale/env",
         ] {
             assert!(text.contains(needed), "{needed} is not in {text}");
