@@ -1,6 +1,7 @@
 //! Identity: who may come in, and as whom.
 #![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
 mod credentials;
+mod life;
 mod people;
 mod refusals;
 

@@ -28,11 +28,22 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
     let bridge = pipeline.stack.env("BRIDGE_URL").to_owned();
     let made = pipeline
         .telltale(&[
-            "thing", "create", "--model", "lamp", "--id", "lamp-1", "--credentials", "-o", "json",
+            "thing",
+            "create",
+            "--model",
+            "lamp",
+            "--id",
+            "lamp-1",
+            "--credentials",
+            "-o",
+            "json",
         ])
         .await;
     let made = json(&made);
-    assert_eq!((&made[0]["thing"], &made[0]["change"]), (&"lamp-1".into(), &"created".into()));
+    assert_eq!(
+        (&made[0]["thing"], &made[0]["change"]),
+        (&"lamp-1".into(), &"created".into())
+    );
     assert!(made[0]["held_by"].as_u64().unwrap() >= 2, "{made}");
     let token = made[0]["token"].as_str().unwrap().to_owned();
     let again = pipeline
@@ -40,14 +51,26 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
         .await;
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     for n in 0..12 {
-        send(&bridge, &token, "lamp-1", &format!("{{\"wattage\":{n}.5,\"mode\":\"on\"}}")).await;
+        send(
+            &bridge,
+            &token,
+            "lamp-1",
+            &format!("{{\"wattage\":{n}.5,\"mode\":\"on\"}}"),
+        )
+        .await;
     }
     let gateway = pipeline.stack.env("BRIDGE_TOKEN").to_owned();
     send(&bridge, &gateway, "other", "{\"t\":1}").await;
     send(&bridge, &gateway, "lamp-1", "{broken").await;
     let rows = "select count(*) from readings where thing = 'lamp-1'";
     pipeline.until(rows, 24, WITHIN).await;
-    pipeline.until("select count(*) from quarantine where thing = 'lamp-1'", 1, WITHIN).await;
+    pipeline
+        .until(
+            "select count(*) from quarantine where thing = 'lamp-1'",
+            1,
+            WITHIN,
+        )
+        .await;
     let proposed = json(&pipeline.telltale(&["thing", "infer", "lamp-1"]).await);
     assert_eq!(proposed["properties"]["wattage"]["type"], "number", "{proposed}");
     let refused = pipeline.telltale(&["thing", "delete", "lamp-1", "--erase"]).await;
@@ -58,8 +81,14 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
             .await,
     );
     let count = |parts: &Value, place: &str| {
-        let part = parts.as_array().unwrap().iter().find(|part| part["place"] == place);
-        part.unwrap_or_else(|| panic!("no {place} in {parts}"))["count"].as_u64().unwrap()
+        let part = parts
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|part| part["place"] == place);
+        part.unwrap_or_else(|| panic!("no {place} in {parts}"))["count"]
+            .as_u64()
+            .unwrap()
     };
     assert_eq!(count(&counted, "rows of readings"), 24);
     assert_eq!(count(&counted, "stream QUARANTINE"), 1);
@@ -88,11 +117,21 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
     let told = "select count(*) from registrations where thing = 'lamp-1' and change = 'erased'";
     pipeline.until(told, 1, WITHIN).await;
     assert_eq!(
-        pipeline.count("select count(*) from registrations where thing = 'lamp-1'").await,
+        pipeline
+            .count("select count(*) from registrations where thing = 'lamp-1'")
+            .await,
         Some(1)
     );
-    assert_eq!(pipeline.count("select count(*) from readings where thing = 'other'").await, Some(1));
+    assert_eq!(
+        pipeline
+            .count("select count(*) from readings where thing = 'other'")
+            .await,
+        Some(1)
+    );
     let client = http::Client::new(bridge, Some(token));
-    assert_eq!(client.post("/things/lamp-1/readings", &[], b"{}").unwrap().status, 401);
+    assert_eq!(
+        client.post("/things/lamp-1/readings", &[], b"{}").unwrap().status,
+        401
+    );
     pipeline.at_rest(WITHIN).await;
 }

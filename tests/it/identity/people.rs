@@ -136,13 +136,20 @@ async fn a_token_is_good_for_its_scopes_until_it_ends_and_each_write_is_audited(
         .collect();
     assert!(names.contains(&"reader") && names.contains(&"brief"), "{names:?}");
     let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(!shown.contains(reader_token.rsplit_once('.').unwrap().1), "{shown}");
+    assert!(
+        !shown.contains(reader_token.rsplit_once('.').unwrap().1),
+        "{shown}"
+    );
     let again = pipeline
         .telltale(&["token", "create", "reader", "--scope", "admin"])
         .await;
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     assert_eq!(
-        pipeline.telltale(&["token", "revoke", "reader"]).await.status.code(),
+        pipeline
+            .telltale(&["token", "revoke", "reader"])
+            .await
+            .status
+            .code(),
         Some(2)
     );
     let revoked = pipeline.telltale(&["token", "revoke", "reader", "--yes"]).await;
@@ -163,7 +170,10 @@ async fn a_token_is_good_for_its_scopes_until_it_ends_and_each_write_is_audited(
         "reader|POST /things|things:write|403|-",
         "reader|POST /things/urn:dev:one/credentials|admin|403|urn:dev:one",
     ] {
-        assert!(told.iter().any(|row| row == wanted), "{wanted} is not in {told:?}");
+        assert!(
+            told.iter().any(|row| row == wanted),
+            "{wanted} is not in {told:?}"
+        );
     }
     let put = "|PUT /things/urn:dev:one|things:write|201|urn:dev:one";
     assert!(told.iter().any(|row| row.ends_with(put)), "{told:?}");
@@ -188,7 +198,8 @@ async fn a_device_is_given_a_credential_over_the_gateway_and_it_is_taken_away() 
     );
     let first = made.body["token"].as_str().unwrap().to_owned();
     let bridge = |token: &str, wanted: u16| {
-        let client = telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), Some(token.to_owned()));
+        let client =
+            telltale_tests::http::Client::new(pipeline.stack.env("BRIDGE_URL"), Some(token.to_owned()));
         async move {
             eventually_async(&format!("{wanted} at the bridge"), WITHIN, || async {
                 let answer = client.post("/things/lamp/readings", &[], b"{\"t\":1}").unwrap();

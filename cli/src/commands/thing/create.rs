@@ -97,9 +97,9 @@ impl Create {
             };
             self.tell_one(&nats, thing, &tally, held).await?;
         } else {
-            let mut rows = self
-                .output
-                .rows(["created", "updated", "unchanged", "known", "revision", "held_by"]);
+            let mut rows =
+                self.output
+                    .rows(["created", "updated", "unchanged", "known", "revision", "held_by"]);
             rows.row(vec![
                 tally.created.into(),
                 tally.updated.into(),
@@ -320,7 +320,10 @@ mod tests {
         let text = format!("{}\n{wrong}\n{{\"id\":1,\"id\":2}}", lamp("lamp-1"));
         let refused = descriptions(&text).unwrap_err().to_string();
         assert!(refused.contains("description 2: /title"), "{refused}");
-        assert!(refused.contains("description 3"), "a key that comes twice: {refused}");
+        assert!(
+            refused.contains("description 3"),
+            "a key that comes twice: {refused}"
+        );
         assert!(descriptions("").is_err() && descriptions("{").is_err());
     }
 

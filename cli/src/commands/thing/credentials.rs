@@ -1,5 +1,8 @@
 //! `telltale thing credentials`: what a device proves itself with.
-use super::super::{consent, exit::Refused, output::Output, reach};
+use super::{
+    super::{consent, exit::Refused, output::Output, reach},
+    known::named,
+};
 use crate::context::Context;
 use serde_json::Value;
 use std::{io::Write as _, process::ExitCode};
@@ -49,7 +52,12 @@ pub struct Credentials {
 impl Credentials {
     pub(super) async fn run(self, ctx: &Context) -> anyhow::Result<ExitCode> {
         let device = named(&self.name)?;
-        for thing in self.speaks_for.iter().flatten().filter(|thing| *thing != ANY_THING) {
+        for thing in self
+            .speaks_for
+            .iter()
+            .flatten()
+            .filter(|thing| *thing != ANY_THING)
+        {
             named(thing)?;
         }
         let nats = reach::nats(ctx).await?;
@@ -87,7 +95,11 @@ impl Credentials {
                 std::io::stderr().lock(),
                 "note: this is shown once; {} secret{} valid now",
                 issued.credential.hashes.len(),
-                if issued.credential.hashes.len() == 1 { " is" } else { "s are" },
+                if issued.credential.hashes.len() == 1 {
+                    " is"
+                } else {
+                    "s are"
+                },
             )?;
         }
         let token = issued.token();
@@ -133,13 +145,6 @@ fn entry(what: &str, device: &Name) -> Entry {
         status: None,
         address: None,
     }
-}
-
-fn named(name: &str) -> anyhow::Result<Name> {
-    if name.chars().any(char::is_control) {
-        return Err(Refused::usage("a name has no control characters").into());
-    }
-    Ok(Name::new(name).map_err(|error| Refused::usage(error.to_string()))?)
 }
 
 fn none(device: &Name) -> Refused {

@@ -79,7 +79,10 @@ pub(super) async fn run(
         };
     }
     let rows: u64 = found.iter().map(|part| part.count).sum();
-    let what = format!("erase {rows} rows, messages and keys of `{}` for good", thing.plain());
+    let what = format!(
+        "erase {rows} rows, messages and keys of `{}` for good",
+        thing.plain()
+    );
     consent::ask(yes, &what, thing.plain())?;
     let mut erased = shut(ctx, &nats, &js, thing).await?;
     for _ in 0..ROUNDS_MAX {
@@ -137,8 +140,11 @@ async fn settle(js: &jetstream::Context, thing: &Name) -> anyhow::Result<()> {
     let mut waiting = Progress::new("waiting for what is under way", None);
     let deadline = Instant::now() + AT_REST;
     let not_yet = |what: &str| {
-        Refused::precondition(format!("{what} after {} s: nothing was erased yet", AT_REST.as_secs()))
-            .hint("`telltale status` says what stands still; the thing can send no more, so erase it again later")
+        Refused::precondition(format!(
+            "{what} after {} s: nothing was erased yet",
+            AT_REST.as_secs()
+        ))
+        .hint("`telltale status` says what stands still; the thing can send no more, so erase it again later")
     };
     while streams::in_raw(js, thing).await? > 0 {
         if Instant::now() > deadline {

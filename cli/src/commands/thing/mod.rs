@@ -1,8 +1,15 @@
-//! `telltale thing`: the entries of the bucket `things`.
+//! `telltale thing`: the entries of the bucket `things`, and what else there is of a thing.
+mod create;
+mod credentials;
+mod delete;
+mod erase;
+mod infer;
+mod known;
+mod moving;
+mod watch;
 
 use super::{
     exit::Refused,
-    names,
     output::{Format, Output},
     reach,
 };
@@ -56,6 +63,24 @@ pub enum Thing {
         #[command(flatten)]
         output: Output,
     },
+    /// Register things by their Thing Descriptions, or make one from a Thing Model
+    #[command(after_help = create::EXAMPLES)]
+    Create(create::Create),
+    /// Watch what becomes of things, from now on
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Watch),
+    /// Move a thing to another site, with its credential and the commands that wait for it
+    #[command(after_help = moving::EXAMPLES)]
+    Move(moving::Move),
+    /// Take a thing out of the registry; with --erase, everything that is known of it
+    #[command(visible_alias = "rm", after_help = delete::EXAMPLES)]
+    Delete(delete::Delete),
+    /// Show what a device proves itself with, give it a new secret, or take its credential away
+    #[command(after_help = credentials::EXAMPLES)]
+    Credentials(credentials::Credentials),
+    /// Propose a Thing Description for a thing that only speaks, from its readings
+    #[command(after_help = infer::EXAMPLES)]
+    Infer(infer::Infer),
 }
 
 impl Thing {
@@ -65,6 +90,12 @@ impl Thing {
             Self::Put { file, output } => put(&ctx, &file, &output).await,
             Self::List { output } => list(&ctx, &output).await,
             Self::Show { name, output } => show(&ctx, &name, &output).await,
+            Self::Create(command) => command.run(&ctx).await,
+            Self::Watch(command) => command.run(&ctx).await,
+            Self::Move(command) => command.run(&ctx).await,
+            Self::Delete(command) => command.run(&ctx).await,
+            Self::Credentials(command) => command.run(&ctx).await,
+            Self::Infer(command) => command.run(&ctx).await,
         }
     }
 }
@@ -209,7 +240,7 @@ async fn list(ctx: &Context, output: &Output) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(ctx: &Context, name: &str, output: &Output) -> anyhow::Result<ExitCode> {
-    let thing = Name::new(name).map_err(|error| Refused::usage(error.to_string()))?;
+    let thing = known::named(name)?;
     let store = bucket(ctx).await?;
     let found = store
         .entry(thing.token())
@@ -217,14 +248,11 @@ async fn show(ctx: &Context, name: &str, output: &Output) -> anyhow::Result<Exit
         .with_context(|| format!("read `{name}`"))?;
     let Some(found) = found.filter(|entry| entry.operation == kv::Operation::Put) else {
         let all = all(&store).await?;
-        let refused = Refused::failed(format!("no thing `{name}` is registered at site `{}`", ctx.site));
-        return Err(
-            match names::did_you_mean(name, all.iter().map(|(name, ..)| name.as_str())) {
-                Some(hint) => refused.hint(hint),
-                None => refused.hint("`telltale thing list` has them all"),
-            }
-            .into(),
-        );
+        return Err(known::unknown(
+            ctx,
+            name,
+            all.iter().map(|(name, ..)| name.as_str()),
+        ));
     };
     let entry: Value = serde_json::from_slice(&found.value).context("read the entry")?;
     let changed = telltale_schemas::Timestamp::from_offset(found.created).to_string();

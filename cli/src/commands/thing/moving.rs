@@ -89,7 +89,9 @@ impl Move {
                 Refused::usage(format!("no .telltale folder in `{}` or above", self.to.display()))
             })?;
         if there.site == ctx.site {
-            return Err(Refused::usage(format!("`{}` is site `{}` itself", self.to.display(), ctx.site)).into());
+            return Err(
+                Refused::usage(format!("`{}` is site `{}` itself", self.to.display(), ctx.site)).into(),
+            );
         }
         let (from, to) = (Place::of(ctx).await?, Place::of(&there).await?);
         let entry = self.checked(ctx, &there, &from, &to, &thing).await?;

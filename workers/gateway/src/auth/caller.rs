@@ -140,7 +140,7 @@ impl Drop for Watched {
 /// The thing of a path `/things/{id}…`.
 fn thing_of(path: &str) -> Option<Name> {
     let escaped = path.strip_prefix("/things/")?.split('/').next()?;
-    Name::new(unescape(escaped)?).ok()
+    crate::registry::name(&unescape(escaped)?)
 }
 
 /// Percent-decoded, as the handlers see it.

@@ -108,7 +108,7 @@ type Answer = (StatusCode, [(HeaderName, HeaderValue); 1], Json<Told>);
 )]
 async fn show(caller: Caller, State(app): State<App>, Path(device): Path<String>) -> Result<Answer, Problem> {
     caller.may(Scope::Admin)?;
-    let device = name(device)?;
+    let device = name(&device)?;
     let found = issue::find(&store(&app).await?, &device).await;
     let (credential, _) = found
         .map_err(|error| away(&error))?
@@ -136,7 +136,7 @@ async fn rotate(
     body: Bytes,
 ) -> Result<Answer, Problem> {
     caller.may(Scope::Admin)?;
-    let device = name(device)?;
+    let device = name(&device)?;
     let wanted = wanted(&body)?;
     let wish = Wish {
         rotate: true,
@@ -173,7 +173,7 @@ async fn revoke(
     Path(device): Path<String>,
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::Admin)?;
-    let device = name(device)?;
+    let device = name(&device)?;
     let was_there = issue::revoke(&store(&app).await?, &device)
         .await
         .map_err(|error| away(&error))?;
@@ -211,11 +211,13 @@ fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
     }
 }
 
-fn name(device: String) -> Result<Name, Problem> {
-    if device.chars().any(char::is_control) {
+/// The device of a path: by its name, or by the `id` of its thing's description.
+fn name(device: &str) -> Result<Name, Problem> {
+    let name = crate::directory::thing(device)?;
+    if name.plain().chars().any(char::is_control) {
         return Err(Problem::bad_request("a device's name has no control characters"));
     }
-    Name::new(device).map_err(|error| Problem::bad_request(error.to_string()))
+    Ok(name)
 }
 
 async fn store(app: &App) -> Result<Store, Problem> {

@@ -236,22 +236,6 @@ fn heed(known: &mut HashMap<String, Arc<Person>>, entry: &Entry) {
 }
 
 #[cfg(test)]
-impl People {
-    /// Those, from no bucket.
-    pub(crate) fn of(client: Client, people: impl IntoIterator<Item = Person>) -> Self {
-        let known = people
-            .into_iter()
-            .map(|person| (person.name.clone(), Arc::new(person)));
-        let site = Name::new("local").expect("a name");
-        Self(Arc::new(Inner {
-            known: RwLock::new(Some(known.collect())),
-            guard: Guard::new(),
-            audit: Audit::new(client, site),
-        }))
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -133,7 +133,9 @@ async fn in_packs(js: &jetstream::Context, thing: &Name) -> anyhow::Result<Vec<u
     let mut found = Vec::new();
     while let Some(message) = messages.next().await {
         let message = message.context(named)?;
-        let info = message.info().map_err(|error| anyhow::anyhow!("{named}: {error}"))?;
+        let info = message
+            .info()
+            .map_err(|error| anyhow::anyhow!("{named}: {error}"))?;
         let (sequence, pending) = (info.stream_sequence, info.pending);
         let readings: Vec<Value> = serde_json::from_slice(&message.payload).unwrap_or_default();
         if readings.iter().any(|reading| reading["subject"] == thing.plain()) {
