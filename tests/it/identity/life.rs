@@ -1,7 +1,11 @@
 //! The life of a thing on the command line: made from a model with a credential, watched, inferred, moved, erased.
 use serde_json::Value;
 use std::{process::Output, time::Duration};
-use telltale_cli::stack::{Stack, StackOptions};
+use telltale_cli::{
+    find::ServerArgs,
+    stack::{Stack, StackOptions},
+};
+use telltale_nats::client;
 use telltale_tests::{eventually_async, http, pipeline::Pipeline};
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -134,4 +138,82 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
         401
     );
     pipeline.at_rest(WITHIN).await;
+}
+
+#[tokio::test]
+async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_history() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let servers = ServerArgs {
+        database_url: Some(pipeline.stack.env("DATABASE_ADMIN_URL").to_owned()),
+        ..ServerArgs::from_environment().unwrap_or_default()
+    };
+    let options = StackOptions {
+        site: "a8".into(),
+        servers,
+        ..StackOptions::default()
+    };
+    let other = Stack::start(options).await.unwrap();
+    let (here, there) = (
+        pipeline.stack.env("BRIDGE_URL").to_owned(),
+        other.env("BRIDGE_URL").to_owned(),
+    );
+    let made = pipeline
+        .telltale(&[
+            "thing",
+            "create",
+            "--model",
+            "lamp",
+            "--id",
+            "lamp-1",
+            "--credentials",
+            "-o",
+            "json",
+        ])
+        .await;
+    let token = json(&made)[0]["token"].as_str().unwrap().to_owned();
+    send(&here, &token, "lamp-1", "{\"wattage\":1}").await;
+    let pending = async |stack: &Stack| {
+        let nats = stack.context().unwrap().nats().await.unwrap();
+        client::context(nats).get_key_value("pending").await.unwrap()
+    };
+    let (mine, theirs) = (pending(&pipeline.stack).await, pending(&other).await);
+    mine.put("lamp-1.on", "{}".into()).await.unwrap();
+    let folder = other.dir().to_str().unwrap().to_owned();
+    let unasked = pipeline
+        .telltale(&["thing", "move", "lamp-1", "--to", &folder])
+        .await;
+    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
+    let moved = pipeline
+        .telltale(&["thing", "move", "lamp-1", "--to", &folder, "--yes", "-o", "json"])
+        .await;
+    let moved = json(&moved);
+    assert_eq!(
+        (&moved[0]["to"], &moved[0]["pending"]),
+        (&"a8".into(), &1.into()),
+        "{moved}"
+    );
+    send(&there, &token, "lamp-1", "{\"wattage\":2}").await;
+    let device = http::Client::new(here, Some(token));
+    eventually_async("it is refused where it was", WITHIN, || async {
+        let answer = device.post("/things/lamp-1/readings", &[], b"{}").unwrap();
+        (answer.status == 401).then_some(())
+    })
+    .await;
+    assert!(mine.get("lamp-1.on").await.unwrap().is_none());
+    assert!(theirs.get("lamp-1.on").await.unwrap().is_some());
+    let sites = "select count(distinct site) from readings where thing = 'lamp-1' and name = 'wattage'";
+    pipeline.until(sites, 2, WITHIN).await;
+    let registered = "select count(*) from things where thing = 'lamp-1' and site = 'a8'";
+    pipeline.until(registered, 1, WITHIN).await;
+    let history = "select site, change from registrations where thing = 'lamp-1'
+        and change in ('created', 'moved') order by time";
+    assert_eq!(
+        pipeline.rows(history).await,
+        ["local|created", "local|moved", "a8|created"]
+    );
+    let again = pipeline
+        .telltale(&["thing", "move", "lamp-1", "--to", &folder, "--yes"])
+        .await;
+    assert_eq!(again.status.code(), Some(1), "it is gone: {again:?}");
+    other.shutdown().await;
 }

@@ -147,7 +147,7 @@ impl Move {
             .hint("revoke it there first")
             .into());
         }
-        let (mine, theirs) = (reach::sql(ctx).await?, reach::sql(there).await?);
+        let (mine, theirs) = (reach::sql_admin(ctx).await?, reach::sql_admin(there).await?);
         let mine: String = mine.query_one(DATABASE, &[]).await?.get(0);
         let theirs: String = theirs.query_one(DATABASE, &[]).await?.get(0);
         if mine != theirs && !self.split_history {
