@@ -1,7 +1,7 @@
 //! `telltale thing create`: registers things by their descriptions, or makes one from a model.
 use super::{
     super::{exit::Refused, interrupt::Interrupt, output::Output, progress::Progress, reach},
-    known::{self, by},
+    known::{self, BY},
 };
 use crate::context::Context;
 use anyhow::Context as _;
@@ -222,8 +222,8 @@ async fn one(
         .and_then(|name| Name::new(name).ok())
         .filter(|_| replace);
     let written = match name {
-        Some(name) => registry.replace(&name, description, None, by()).await?,
-        None => registry.create(description, by()).await?,
+        Some(name) => registry.replace(&name, description, None, BY).await?,
+        None => registry.create(description, BY).await?,
     };
     Ok((written.found.entry.thing, written.found.revision, written.change))
 }

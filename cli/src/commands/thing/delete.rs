@@ -51,7 +51,7 @@ impl Delete {
             &format!("delete thing `{}`", thing.plain()),
             thing.plain(),
         )?;
-        let gone = registry.remove(&thing, Change::Deleted, None, known::by()).await;
+        let gone = registry.remove(&thing, Change::Deleted, None, known::BY).await;
         let gone = gone.map_err(known::refused)?;
         let store = issue::bucket(&client::context(nats)).await?;
         if issue::find(&store, &thing).await?.is_some() {

@@ -118,7 +118,7 @@ async fn shut(
 ) -> anyhow::Result<Vec<Part>> {
     let revoked = purge(js, credential::BUCKET, thing.token()).await?;
     let registry = known::registry(ctx, nats);
-    let was_registered = match registry.remove(thing, Change::Deleted, None, known::by()).await {
+    let was_registered = match registry.remove(thing, Change::Deleted, None, known::BY).await {
         Ok(_) => true,
         Err(Error::Unknown(_)) => false,
         Err(error) => return Err(known::refused(error)),
@@ -214,7 +214,7 @@ async fn purge(js: &jetstream::Context, bucket: &str, key: &str) -> anyhow::Resu
 async fn announce(ctx: &Context, nats: &Client, thing: &Name) -> anyhow::Result<()> {
     let registration = Registration {
         change: Change::Erased,
-        by: known::by().map(str::to_owned),
+        by: known::BY.map(str::to_owned),
         ..Registration::default()
     };
     let at = Timestamp::now();

@@ -5,10 +5,7 @@ use telltale_gateway::registry::{self, Error, Registry};
 use telltale_nats::{Name, async_nats::Client, rights};
 
 /// Who changes things here: it stands in their registrations.
-#[expect(clippy::unnecessary_wraps, reason = "what the registry takes")]
-pub(super) fn by() -> Option<&'static str> {
-    Some(rights::OPERATOR)
-}
+pub(super) const BY: Option<&str> = Some(rights::OPERATOR);
 
 /// The things of the site.
 pub(super) fn registry(ctx: &Context, nats: &Client) -> Registry {

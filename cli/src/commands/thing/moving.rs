@@ -170,10 +170,7 @@ async fn carry(from: &Place, to: &Place, thing: &Name, entry: Entry) -> anyhow::
             .await
             .context("take the credential along")?;
     }
-    let removed = from
-        .registry
-        .remove(thing, Change::Moved, None, known::by())
-        .await;
+    let removed = from.registry.remove(thing, Change::Moved, None, known::BY).await;
     if let Err(error) = removed {
         issue::revoke(&to.credentials, thing).await?;
         return Err(known::refused(error));

@@ -57,7 +57,12 @@ impl Audit {
     /// done already.
     pub async fn record(&self, entry: &Entry) {
         let outcome = match self.message(entry) {
-            Ok(message) => self.publisher.send(message).await.map(drop).map_err(Into::into),
+            Ok(message) => self
+                .publisher
+                .send(message)
+                .await
+                .map(drop)
+                .map_err(anyhow::Error::from),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {

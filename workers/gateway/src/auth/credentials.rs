@@ -3,8 +3,7 @@ use super::{Caller, Scope};
 use crate::app::App;
 use axum::{
     Json,
-    body::Bytes,
-    extract::State,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use telltale_runtime::{
         credential::{ANY_THING, Credential},
         issue::{self, Issued, Wish},
     },
-    web::{Path, Problem},
+    web::{Path, Problem, body},
 };
 use telltale_schemas::{Timestamp, kinds::Fault};
 use utoipa::ToSchema;
@@ -22,6 +21,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Things that one credential may speak for.
 const THINGS_MAX: usize = 1_000;
+/// The largest body, in bytes.
+const BODY_MAX: usize = 128 * 1024;
 /// What has a secret in it is kept by nobody on the way.
 const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -133,11 +134,11 @@ async fn rotate(
     caller: Caller,
     State(app): State<App>,
     Path(device): Path<String>,
-    body: Bytes,
+    request: Request,
 ) -> Result<Answer, Problem> {
     caller.may(Scope::Admin)?;
     let device = name(&device)?;
-    let wanted = wanted(&body)?;
+    let wanted = wanted(&body::read(request.into_body(), BODY_MAX).await?)?;
     let wish = Wish {
         rotate: true,
         alone: wanted.alone,

@@ -67,9 +67,10 @@ pub async fn find(store: &Store, device: &Name) -> anyhow::Result<Option<(Creden
 
 /// Makes a device's credential what is wished; makes one where there is none. Without a new secret, an existing one.
 pub async fn change(store: &Store, device: &Name, wish: &Wish) -> anyhow::Result<Issued> {
-    let fresh = match wish.rotate {
-        true => Some(tokio::task::spawn_blocking(Hash::fresh).await?),
-        false => None,
+    let fresh = if wish.rotate {
+        Some(tokio::task::spawn_blocking(Hash::fresh).await?)
+    } else {
+        None
     };
     for _ in 0..CONTESTS_MAX {
         let entry = store.entry(device.token()).await.context("read a credential")?;
