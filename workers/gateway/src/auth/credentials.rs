@@ -3,7 +3,7 @@ use super::{Caller, Scope};
 use crate::app::App;
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use telltale_runtime::{
         credential::{ANY_THING, Credential},
         issue::{self, Issued, Wish},
     },
-    web::{Path, Problem, body},
+    web::{Path, Problem, Whole},
 };
 use telltale_schemas::{Timestamp, kinds::Fault};
 use utoipa::ToSchema;
@@ -101,6 +101,7 @@ type Answer = (StatusCode, [(HeaderName, HeaderValue); 1], Json<Told>);
     get,
     path = "/things/{id}/credentials",
     tag = "identity",
+    operation_id = "retrieveCredential",
     params(("id" = String, Path, description = "The device's name: that of its thing.")),
     responses(
         (status = 200, description = "What it may do, and when its secrets were made.", body = Told),
@@ -122,23 +123,25 @@ async fn show(caller: Caller, State(app): State<App>, Path(device): Path<String>
     post,
     path = "/things/{id}/credentials",
     tag = "identity",
+    operation_id = "rotateCredential",
     params(("id" = String, Path, description = "The device's name: that of its thing.")),
     request_body(content = Option<Wanted>, content_type = "application/json"),
     responses(
         (status = 200, description = "It had a credential, which has a new secret.", body = Told),
         (status = 201, description = "It has its first credential.", body = Told),
-        (status = 400, description = "Not what a credential can be."),
+        (status = 400, description = "Not what a credential can be; `errors` has each fault with its place."),
+        (status = 404, description = "Nothing can be named so."),
     )
 )]
 async fn rotate(
     caller: Caller,
     State(app): State<App>,
     Path(device): Path<String>,
-    request: Request,
+    Whole(body): Whole<BODY_MAX>,
 ) -> Result<Answer, Problem> {
     caller.may(Scope::Admin)?;
     let device = name(&device)?;
-    let wanted = wanted(&body::read(request.into_body(), BODY_MAX).await?)?;
+    let wanted = wanted(&body)?;
     let wish = Wish {
         rotate: true,
         alone: wanted.alone,
@@ -162,6 +165,7 @@ async fn rotate(
     delete,
     path = "/things/{id}/credentials",
     tag = "identity",
+    operation_id = "revokeCredential",
     params(("id" = String, Path, description = "The device's name: that of its thing.")),
     responses(
         (status = 204, description = "It has none any more."),
