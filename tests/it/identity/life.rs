@@ -59,7 +59,7 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
             &bridge,
             &token,
             "lamp-1",
-            &format!("{{\"wattage\":{n}.5,\"mode\":\"on\"}}"),
+            &format!("{{\"power\":{n}.5,\"on\":true}}"),
         )
         .await;
     }
@@ -76,7 +76,7 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
         )
         .await;
     let proposed = json(&pipeline.telltale(&["thing", "infer", "lamp-1"]).await);
-    assert_eq!(proposed["properties"]["wattage"]["type"], "number", "{proposed}");
+    assert_eq!(proposed["properties"]["power"]["type"], "number", "{proposed}");
     let refused = pipeline.telltale(&["thing", "delete", "lamp-1", "--erase"]).await;
     assert_eq!(refused.status.code(), Some(2), "without consent: {refused:?}");
     let counted = json(
@@ -171,7 +171,7 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
         ])
         .await;
     let token = json(&made)[0]["token"].as_str().unwrap().to_owned();
-    send(&here, &token, "lamp-1", "{\"wattage\":1}").await;
+    send(&here, &token, "lamp-1", "{\"power\":1}").await;
     let pending = async |stack: &Stack| {
         let nats = stack.context().unwrap().nats().await.unwrap();
         client::context(nats).get_key_value("pending").await.unwrap()
@@ -192,7 +192,7 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
         (&"a8".into(), &1.into()),
         "{moved}"
     );
-    send(&there, &token, "lamp-1", "{\"wattage\":2}").await;
+    send(&there, &token, "lamp-1", "{\"power\":2}").await;
     let device = http::Client::new(here, Some(token));
     eventually_async("it is refused where it was", WITHIN, || async {
         let answer = device.post("/things/lamp-1/readings", &[], b"{}").unwrap();
@@ -201,7 +201,7 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
     .await;
     assert!(mine.get("lamp-1.on").await.unwrap().is_none());
     assert!(theirs.get("lamp-1.on").await.unwrap().is_some());
-    let sites = "select count(distinct site) from readings where thing = 'lamp-1' and name = 'wattage'";
+    let sites = "select count(distinct site) from readings where thing = 'lamp-1' and name = 'power'";
     pipeline.until(sites, 2, WITHIN).await;
     let registered = "select count(*) from things where thing = 'lamp-1' and site = 'a8'";
     pipeline.until(registered, 1, WITHIN).await;
