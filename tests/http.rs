@@ -13,6 +13,18 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// The body, `null` where it is no JSON.
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
+    /// All headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// The values of a header, in their order.
+    pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let own = self.headers.iter().filter(move |(found, _)| found == name);
+        own.map(|(_, value)| value.as_str())
+    }
 }
 
 /// One client; keeps its connections.
@@ -28,6 +40,7 @@ impl Client {
     pub fn new(base: impl Into<String>, token: Option<String>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .allow_non_standard_methods(true)
             .timeout_global(Some(Duration::from_secs(20)))
             .build()
             .new_agent();
@@ -40,20 +53,39 @@ impl Client {
 
     /// Posts; `Err` where there was no answer.
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, String> {
-        let mut request = self.agent.post(format!("{}{path}", self.base));
+        self.send("POST", path, headers, body)
+    }
+
+    /// Sends with any method; `Err` where there was no answer.
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut response = request.send(body).map_err(|e| e.to_string())?;
+        let request = request.body(body).map_err(|e| e.to_string())?;
+        let mut response = self.agent.run(request).map_err(|e| e.to_string())?;
+        let headers: Vec<(String, String)> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                (name.to_string(), value.into_owned())
+            })
+            .collect();
         let header = |name: &str| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .map(str::to_owned)
+            let mut own = headers.iter().filter(|(found, _)| found == name);
+            own.next().map(|(_, value)| value.clone())
         };
         let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
         let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
@@ -62,6 +94,8 @@ impl Client {
             content_type,
             retry_after,
             body: serde_json::from_str(&text).unwrap_or_default(),
+            text,
+            headers,
         })
     }
 

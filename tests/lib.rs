@@ -7,8 +7,9 @@ pub mod pipeline;
 pub mod python;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 use telltale_nats::{Lane, Name, Subject};
@@ -61,6 +62,30 @@ pub fn examples() -> PathBuf {
         pipeline::binary("examples")
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// A program of ours, built by the profile of this test run.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn program(package: &'static str) -> PathBuf {
+    static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let path = pipeline::binary(package);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.insert(package) {
+        let folder = path.parent().expect("a program is in a folder");
+        let mut cargo = telltale_cli::stack::cargo();
+        cargo.args(["build", "--quiet", "--package", package, "--target-dir"]);
+        cargo
+            .arg(folder.parent().expect("cargo's folder has one for each profile"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let done = cargo.status().expect("cargo runs");
+        assert!(done.success(), "{package} is built");
+    }
+    path
 }
 
 /// Asks again and again until there is an answer, at most that long.

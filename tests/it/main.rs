@@ -8,6 +8,7 @@ mod chaos;
 mod commands;
 mod conformance;
 mod crashes;
+mod directory;
 mod drains;
 mod extension;
 mod faults;

@@ -8,7 +8,7 @@ use std::{
 };
 use telltale_cli::{
     envfile,
-    stack::{BRIDGE, Build, Stack, StackOptions, WORKERS, scratch, telltale},
+    stack::{BRIDGE, Build, GATEWAY, Stack, StackOptions, WORKERS, scratch, telltale},
 };
 use telltale_nats::client;
 
@@ -74,8 +74,8 @@ async fn servers_that_are_killed_come_back_on_the_same_ports_with_the_same_data(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_comes_back_and_the_others_keep_their_ids_and_a_reading_becomes_a_row() {
     let stack = Stack::start(StackOptions::default()).await.unwrap();
-    let names = || WORKERS.into_iter().chain([BRIDGE, "nats", "postgres"]);
-    for victim in WORKERS.into_iter().chain([BRIDGE]) {
+    let names = || WORKERS.into_iter().chain([BRIDGE, GATEWAY, "nats", "postgres"]);
+    for victim in WORKERS.into_iter().chain([BRIDGE, GATEWAY]) {
         let before: BTreeMap<_, _> = names().map(|name| (name, stack.pid(name))).collect();
         let killed = stack.kill(victim).unwrap();
         eventually(victim, || async {

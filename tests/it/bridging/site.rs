@@ -6,7 +6,6 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::OnceLock,
     time::Duration,
 };
 use telltale_bridge::credential::{BUCKET, Credential, new_token};
@@ -232,7 +231,7 @@ fn agent() -> ureq::Agent {
     ureq::Agent::new_with_config(config)
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
         .local_addr()
@@ -241,7 +240,7 @@ fn free_port() -> u16 {
 }
 
 fn spawn(dir: &Path, broker: &Broker, http: u16, mqtt: u16) -> Child {
-    Command::new(program())
+    Command::new(telltale_tests::program("telltale-bridge"))
         .env_clear()
         .env("TELLTALE_SITE", broker.site.plain())
         .env("TELLTALE_NATS_URL", broker.url())
@@ -256,23 +255,4 @@ fn spawn(dir: &Path, broker: &Broker, http: u16, mqtt: u16) -> Child {
         .stderr(fs::File::create(dir.join("log")).unwrap())
         .spawn()
         .unwrap()
-}
-
-/// The bridge, built by the profile of this test.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let own = std::env::current_exe().unwrap();
-        let folder = own.parent().unwrap().parent().unwrap();
-        let mut cargo = telltale_cli::stack::cargo();
-        cargo.args(["build", "--quiet", "--package", "telltale-bridge", "--target-dir"]);
-        cargo
-            .arg(folder.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the bridge is built");
-        folder.join("telltale-bridge")
-    })
 }

@@ -228,6 +228,7 @@ fn write_users(dir: &Path, identities: &mut BTreeMap<String, Identity>, site: &N
         (rights::OPERATOR.to_owned(), rights::operator()),
         (rights::CLIENT.to_owned(), rights::client(site, manifests)),
         (rights::BRIDGE.to_owned(), rights::bridge(site)),
+        (rights::GATEWAY.to_owned(), rights::gateway(site, manifests)),
     ];
     wanted.extend(
         manifests

@@ -38,16 +38,17 @@ impl Inner {
             change: changed.change,
             revision: changed.revision,
             entry: changed.entry.cloned().map(Box::new),
+            by: changed.by.map(ToOwned::to_owned),
+            ..Registration::default()
         };
         let source = format!("/{}/{}", self.site.plain(), self.stage);
-        let mut envelope = Envelope::new(
+        let envelope = Envelope::new(
             changed.id(),
             source,
             thing.plain(),
             Timestamp::now(),
             registration,
         );
-        envelope.publisher = changed.by.map(ToOwned::to_owned);
         let word = Name::new(changed.change.word()).map_err(|error| untold(error.to_string()))?;
         let subject = Subject::named(Lane::Thing, self.site.clone(), thing.clone(), word);
         let outgoing = Outgoing {
