@@ -27,6 +27,7 @@ fn section(name: &str) -> String {
         "process" => (telltale_bridge::command(), Some(PROCESS)),
         "worker" => (telltale_runtime::command::<Validate>(), Some(WORKER)),
         "bridge" => (telltale_bridge::command(), Some(OWN)),
+        "gateway" => (telltale_gateway::command(), Some(OWN)),
         "validate" => (telltale_runtime::command::<Validate>(), Some(OWN)),
         "annotate" => (telltale_runtime::command::<Annotate>(), Some(OWN)),
         "store" => (telltale_runtime::command_batch::<Store>(), Some(OWN)),
@@ -96,7 +97,7 @@ fn renewed(text: &str) -> String {
 fn the_tables_of_settings_are_those_of_the_programs() {
     let text = read(FILE);
     for name in [
-        "up", "process", "worker", "bridge", "validate", "annotate", "store",
+        "up", "process", "worker", "bridge", "gateway", "validate", "annotate", "store",
     ] {
         let mark = format!("<!-- settings:{name} -->");
         assert!(text.contains(&mark), "{FILE} has no {mark}");
@@ -129,6 +130,7 @@ fn each_setting_says_what_it_means() {
     let commands = [
         Told::command(),
         telltale_bridge::command(),
+        telltale_gateway::command(),
         telltale_runtime::command::<Validate>(),
         telltale_runtime::command_batch::<Store>(),
     ];
@@ -144,7 +146,7 @@ fn each_setting_says_what_it_means() {
 #[test]
 fn each_metric_is_explained_to_operators() {
     let text = read(FILE);
-    let sources = ["workers/runtime", "workers/store", "bridge"];
+    let sources = ["workers/runtime", "workers/store", "workers/gateway", "bridge"];
     let unexplained: Vec<String> = sources
         .iter()
         .flat_map(|folder| {
