@@ -24,7 +24,12 @@ mod service;
 pub use app::App;
 pub use process::{command, run};
 
-use axum::{Router, extract::Request, http::StatusCode, middleware};
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+};
 use telltale_runtime::web::{
     Problem,
     body::{self, refuse},
@@ -58,7 +63,7 @@ fn router(app: App, door: Door) -> Router {
         })
         .layer(middleware::from_fn_with_state(app.clone(), auth::watch))
         .layer(middleware::from_fn(body::drain))
-        .layer(middleware::from_fn(move |request, next| {
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
             door.clone().pass(request, next)
         }))
         .with_state(app)

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use telltale_nats::{
     Lane, Name, Subject,
     async_nats::{
-        Client, StatusCode,
+        Client,
         jetstream::{
             self,
             consumer::{DeliverPolicy, pull::OrderedConfig},
@@ -137,10 +137,10 @@ impl Feed {
             let answer = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await;
             let answer = answer.context("the stream of registrations does not answer")?;
             let answer = answer.context("the connection was closed")?;
-            match answer.status {
+            match answer.status.map(|status| status.as_u16()) {
                 None => {}
                 // The end of the answers; or there are none.
-                Some(StatusCode::NO_CONTENT | StatusCode::NOT_FOUND) => break,
+                Some(204 | 404) => break,
                 Some(status) => anyhow::bail!("the stream of registrations says {status}"),
             }
             let headers = answer.headers.as_ref();

@@ -97,7 +97,7 @@ impl Registry {
             if let Some(times) = &old.entry.registration {
                 Wish::of(times).put(&mut td);
             }
-            let mut td = td::merge::patch(td, patch);
+            td::merge::patch(&mut td, patch);
             let wish = Wish::take(&mut td).map_err(Error::Invalid)?;
             if td.get("id") != id.as_ref() {
                 let message =

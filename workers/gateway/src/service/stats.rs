@@ -38,8 +38,9 @@ pub(super) async fn subscribe(
     stats: &Stats,
 ) -> Result<SelectAll<Subscriber>, SubscribeError> {
     let mut all = SelectAll::new();
+    let own = format!(".{SERVICE}.{}", stats.id);
     for verb in ["PING", "INFO", "STATS"] {
-        for suffix in ["", ".things", &format!(".things.{}", stats.id)] {
+        for suffix in ["", ".things", own.as_str()] {
             all.push(client.subscribe(format!("$SRV.{verb}{suffix}")).await?);
         }
     }
