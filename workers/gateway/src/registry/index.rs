@@ -143,9 +143,14 @@ impl Index {
 
     async fn settled(&self, is_so: impl Fn(&State, u64) -> bool) {
         let mut position = self.position.subscribe();
+        let is_open = |position| {
+            let state = self.state();
+            state.is_complete && !is_so(&state, position)
+        };
         let settle = async {
-            while self.state().is_complete && !is_so(&self.state(), *position.borrow_and_update()) {
-                if position.changed().await.is_err() {
+            loop {
+                let now = *position.borrow_and_update();
+                if !is_open(now) || position.changed().await.is_err() {
                     return;
                 }
             }
