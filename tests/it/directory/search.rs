@@ -25,7 +25,7 @@ async fn a_search_finds_whole_descriptions_or_parts_of_them() {
     let site = Site::start().await;
     let empty = search(&site, "$[*]");
     assert_eq!((empty.status, empty.text.as_str()), (200, "[]"));
-    for n in 0..300 {
+    for n in 0..140 {
         let mut td = lamp(&format!("urn:lamp:{n:03}"));
         td["properties"]["brightness"]["maximum"] = n.into();
         assert_eq!(site.put(&td).status, 201);
@@ -35,13 +35,13 @@ async fn a_search_finds_whole_descriptions_or_parts_of_them() {
     assert_eq!(one.body.as_array().unwrap().len(), 1);
     assert_eq!(site.unserved(one.body[0].clone())["id"], "urn:lamp:007");
 
-    let many = search(&site, "$[?@.properties.brightness.maximum >= 298].id");
-    assert_eq!(sorted(&many.body), ["\"urn:lamp:298\"", "\"urn:lamp:299\""]);
-    assert_eq!(search(&site, "$[*].title").body.as_array().unwrap().len(), 300);
+    let many = search(&site, "$[?@.properties.brightness.maximum >= 138].id");
+    assert_eq!(sorted(&many.body), ["\"urn:lamp:138\"", "\"urn:lamp:139\""]);
+    assert_eq!(search(&site, "$[*].title").body.as_array().unwrap().len(), 140);
     // These see all at once, in the order of ids.
     assert_eq!(search(&site, "$[0].id").body, json!(["urn:lamp:000"]));
-    assert_eq!(search(&site, "$[-1:].id").body, json!(["urn:lamp:299"]));
-    assert_eq!(search(&site, "$..brightness").body.as_array().unwrap().len(), 300);
+    assert_eq!(search(&site, "$[-1:].id").body, json!(["urn:lamp:139"]));
+    assert_eq!(search(&site, "$..brightness").body.as_array().unwrap().len(), 140);
     assert_eq!(search(&site, "$[?@.title == 'none']").body, json!([]));
 }
 
