@@ -10,6 +10,9 @@ use telltale_nats::{
 use telltale_runtime::web::{Path, Problem};
 use telltale_schemas::{Kind, check::FILES};
 
+/// Of our schemas, where a document says in which language a payload is described.
+const SCHEMA_FORMAT: &str = "application/schema+json;version=draft-2020-12";
+
 /// The routes of the document and of the schemas.
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -169,7 +172,7 @@ const fn summary(lane: Lane) -> &'static str {
 fn messages(base: &str) -> Map<String, Value> {
     let payload = |file: &str| {
         json!({
-            "schemaFormat": "application/schema+json;version=draft-2020-12",
+            "schemaFormat": SCHEMA_FORMAT,
             "schema": { "$ref": format!("{base}/schemas/{file}") }
         })
     };
@@ -184,62 +187,63 @@ fn messages(base: &str) -> Map<String, Value> {
             (kind.word().to_owned(), message)
         })
         .collect();
-    let mut add = |name: &str, message: Value| {
-        messages.insert(name.to_owned(), message);
-    };
-    add(
-        "raw",
-        json!({
-            "summary": "JSON, SenML (JSON, CBOR) or CloudEvents, by `Content-Type`; else by its first byte.",
-            "payload": true
-        }),
-    );
-    add(
-        "pack",
-        json!({
-            "contentType": header::CLOUDEVENT_BATCH,
-            "payload": {
-                "schemaFormat": "application/schema+json;version=draft-2020-12",
-                "schema": { "type": "array", "items": { "$ref": format!("{base}/schemas/reading.v1.schema.json") } }
-            }
-        }),
-    );
-    add(
-        "asked",
-        json!({
-            "contentType": "application/json",
-            "headers": {
-                "type": "object",
-                "required": ["Authorization"],
-                "properties": { "Authorization": { "type": "string", "description": "Bearer <name>.<secret>" } }
-            },
-            "payload": {
-                "type": "object",
-                "properties": {
-                    "id": { "type": "string" },
-                    "td": { "type": "object" },
-                    "patch": { "type": "object" },
-                    "offset": { "type": "integer", "minimum": 0 },
-                    "limit": { "type": "integer", "minimum": 1 }
-                }
-            }
-        }),
-    );
-    add(
-        "answer",
-        json!({
-            "contentType": "application/json",
-            "headers": {
-                "type": "object",
-                "properties": {
-                    "Nats-Service-Error-Code": { "type": "string", "description": "The HTTP status of a refusal." },
-                    "Nats-Service-Error": { "type": "string" }
-                }
-            },
-            "payload": true
-        }),
-    );
+    messages.extend([
+        ("raw".to_owned(), raw_message()),
+        ("pack".to_owned(), pack_message(base)),
+        ("asked".to_owned(), asked_message()),
+        ("answer".to_owned(), answer_message()),
+    ]);
     messages
+}
+
+fn raw_message() -> Value {
+    json!({
+        "summary": "JSON, SenML (JSON, CBOR) or CloudEvents, by `Content-Type`; else by its first byte.",
+        "payload": true
+    })
+}
+
+fn pack_message(base: &str) -> Value {
+    let item = json!({ "$ref": format!("{base}/schemas/reading.v1.schema.json") });
+    json!({
+        "contentType": header::CLOUDEVENT_BATCH,
+        "payload": { "schemaFormat": SCHEMA_FORMAT, "schema": { "type": "array", "items": item } }
+    })
+}
+
+fn asked_message() -> Value {
+    json!({
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "required": ["Authorization"],
+            "properties": { "Authorization": { "type": "string", "description": "Bearer <name>.<secret>" } }
+        },
+        "payload": {
+            "type": "object",
+            "properties": {
+                "id": { "type": "string" },
+                "td": { "type": "object" },
+                "patch": { "type": "object" },
+                "offset": { "type": "integer", "minimum": 0 },
+                "limit": { "type": "integer", "minimum": 1 }
+            }
+        }
+    })
+}
+
+fn answer_message() -> Value {
+    json!({
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {
+                "Nats-Service-Error-Code": { "type": "string", "description": "The HTTP status of a refusal." },
+                "Nats-Service-Error": { "type": "string" }
+            }
+        },
+        "payload": true
+    })
 }
 
 fn parameters() -> Value {

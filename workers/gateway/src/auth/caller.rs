@@ -27,7 +27,10 @@ pub struct Caller {
 
 /// Who used which scope in a request. Shared by the extractor, which writes it, and the layer, which reads it.
 #[derive(Debug, Clone, Default)]
-struct Asked(Arc<Mutex<Option<(Arc<Person>, Scope)>>>);
+struct Asked(Arc<Mutex<Option<Used>>>);
+
+/// Who used which scope.
+type Used = (Arc<Person>, Scope);
 
 impl Asked {
     /// A write is remembered before a read.
@@ -38,7 +41,7 @@ impl Asked {
         }
     }
 
-    fn take(&self) -> Option<(Arc<Person>, Scope)> {
+    fn take(&self) -> Option<Used> {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         asked.take().filter(|(_, scope)| scope.writes())
     }

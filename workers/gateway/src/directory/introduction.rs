@@ -34,8 +34,6 @@ async fn wot(State(app): State<App>) -> Response {
 fn description(bases: &Bases, site: &str) -> Value {
     let id = td::thing_id(&format!("directory of {site}"));
     let title = format!("Things of {site}");
-    let text = json!({ "type": "string" });
-    let thing = json!({ "id": { "type": "string", "description": "The `id` of a description" } });
     let diff = json!({ "diff": { "type": "boolean", "default": false } });
     json!({
         "@context": [
@@ -61,58 +59,64 @@ fn description(bases: &Bases, site: &str) -> Value {
                 "forms": [get("things{?offset,limit,format}", "application/ld+json")]
             }
         },
-        "actions": {
-            "createAnonymousThing": {
-                "description": "Register a thing that may have no id",
-                "input": { "type": "object" },
-                "forms": [form("things", "POST", td::MEDIA_TYPE)]
-            },
-            "createThing": {
-                "description": "Register a thing by its id",
-                "uriVariables": thing,
-                "input": { "type": "object" },
-                "forms": [form("things/{id}", "PUT", td::MEDIA_TYPE)]
-            },
-            "retrieveThing": {
-                "description": "The description of a thing",
-                "uriVariables": thing,
-                "safe": true,
-                "idempotent": true,
-                "output": { "type": "object" },
-                "forms": [form("things/{id}", "GET", td::MEDIA_TYPE)]
-            },
-            "updateThing": {
-                "description": "Replace a description",
-                "uriVariables": thing,
-                "input": { "type": "object" },
-                "idempotent": true,
-                "forms": [form("things/{id}", "PUT", td::MEDIA_TYPE)]
-            },
-            "partiallyUpdateThing": {
-                "description": "Change parts of a description",
-                "uriVariables": thing,
-                "input": { "type": "object" },
-                "forms": [form("things/{id}", "PATCH", "application/merge-patch+json")]
-            },
-            "deleteThing": {
-                "description": "Take a thing away",
-                "uriVariables": thing,
-                "idempotent": true,
-                "forms": [form("things/{id}", "DELETE", td::MEDIA_TYPE)]
-            },
-            "searchJSONPath": {
-                "description": "Search by JSONPath (RFC 9535)",
-                "uriVariables": { "query": text },
-                "safe": true,
-                "idempotent": true,
-                "output": { "type": "array" },
-                "forms": [form("search/jsonpath{?query}", "GET", "application/json")]
-            }
-        },
+        "actions": actions(),
         "events": {
             "thingCreated": event("thing_created", &diff),
             "thingUpdated": event("thing_updated", &diff),
             "thingDeleted": event("thing_deleted", &json!({}))
+        }
+    })
+}
+
+fn actions() -> Value {
+    let text = json!({ "type": "string" });
+    let thing = json!({ "id": { "type": "string", "description": "The `id` of a description" } });
+    json!({
+        "createAnonymousThing": {
+            "description": "Register a thing that may have no id",
+            "input": { "type": "object" },
+            "forms": [form("things", "POST", td::MEDIA_TYPE)]
+        },
+        "createThing": {
+            "description": "Register a thing by its id",
+            "uriVariables": thing,
+            "input": { "type": "object" },
+            "forms": [form("things/{id}", "PUT", td::MEDIA_TYPE)]
+        },
+        "retrieveThing": {
+            "description": "The description of a thing",
+            "uriVariables": thing,
+            "safe": true,
+            "idempotent": true,
+            "output": { "type": "object" },
+            "forms": [form("things/{id}", "GET", td::MEDIA_TYPE)]
+        },
+        "updateThing": {
+            "description": "Replace a description",
+            "uriVariables": thing,
+            "input": { "type": "object" },
+            "idempotent": true,
+            "forms": [form("things/{id}", "PUT", td::MEDIA_TYPE)]
+        },
+        "partiallyUpdateThing": {
+            "description": "Change parts of a description",
+            "uriVariables": thing,
+            "input": { "type": "object" },
+            "forms": [form("things/{id}", "PATCH", "application/merge-patch+json")]
+        },
+        "deleteThing": {
+            "description": "Take a thing away",
+            "uriVariables": thing,
+            "idempotent": true,
+            "forms": [form("things/{id}", "DELETE", td::MEDIA_TYPE)]
+        },
+        "searchJSONPath": {
+            "description": "Search by JSONPath (RFC 9535)",
+            "uriVariables": { "query": text },
+            "safe": true,
+            "idempotent": true,
+            "output": { "type": "array" },
+            "forms": [form("search/jsonpath{?query}", "GET", "application/json")]
         }
     })
 }

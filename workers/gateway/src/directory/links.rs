@@ -181,8 +181,8 @@ async fn core(Query(query): Query<Pairs>) -> Result<Response, Problem> {
         ("rt" = Option<String>, Query, description = "Resource type; `*` at the end for any that begins so."),
         ("ep" = Option<String>, Query, description = "The `id` of the thing's description."),
         ("href" = Option<String>, Query, description = "Target; `*` at the end for any that begins so."),
-        ("page" = Option<u32>, Query, description = "Which page, from 0.", maximum = 4294967295_u32),
-        ("count" = Option<u32>, Query, description = "Links on a page; at most 10000.", maximum = 4294967295_u32),
+        ("page" = Option<u32>, Query, description = "Which page, from 0.", maximum = 4_294_967_295_u32),
+        ("count" = Option<u32>, Query, description = "Links on a page; at most 10000.", maximum = 4_294_967_295_u32),
     ),
     responses(
         (status = 200, description = "The links.", body = String, content_type = "application/link-format"),
@@ -206,8 +206,8 @@ async fn resources(
     params(
         ("ep" = Option<String>, Query, description = "The `id` of the thing's description; `*` at the end for any that begins so."),
         ("et" = Option<String>, Query, description = "One of its `@type`s."),
-        ("page" = Option<u32>, Query, description = "Which page, from 0.", maximum = 4294967295_u32),
-        ("count" = Option<u32>, Query, description = "Links on a page; at most 10000.", maximum = 4294967295_u32),
+        ("page" = Option<u32>, Query, description = "Which page, from 0.", maximum = 4_294_967_295_u32),
+        ("count" = Option<u32>, Query, description = "Links on a page; at most 10000.", maximum = 4_294_967_295_u32),
     ),
     responses(
         (status = 200, description = "The links.", body = String, content_type = "application/link-format"),

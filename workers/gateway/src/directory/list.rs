@@ -38,11 +38,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct Asked {
     /// How many descriptions to leave out before the page.
-    #[param(minimum = 0, maximum = 4294967295_u32)]
+    #[param(minimum = 0, maximum = 4_294_967_295_u32)]
     #[serde(default)]
     offset: u32,
     /// How many descriptions to give; never more than 1000.
-    #[param(minimum = 1, maximum = 4294967295_u32)]
+    #[param(minimum = 1, maximum = 4_294_967_295_u32)]
     limit: Option<u32>,
     /// As a plain array, or as a collection with its total and its next page.
     #[serde(default)]
@@ -87,7 +87,7 @@ async fn list(
     let links = links(next.as_deref(), &page.etag);
     let body = match asked.format {
         Format::Array => Value::Array(members),
-        Format::Collection => collection(&asked, members, page.total, next),
+        Format::Collection => collection(&asked, &members, page.total, next),
     };
     let kind = HeaderValue::from_static("application/ld+json");
     let mut response = ([(header::CONTENT_TYPE, kind)], body.to_string()).into_response();
@@ -117,8 +117,9 @@ pub(crate) async fn members(
     names: &[Name],
     bytes_max: usize,
 ) -> Result<(Vec<Value>, usize), Error> {
-    let mut found = stream::iter(names)
-        .map(|name| app.registry().get(name))
+    // Owned names: a borrowed one in here is more than the compiler can follow.
+    let mut found = stream::iter(names.to_vec())
+        .map(|name| async move { app.registry().get(&name).await })
         .buffered(AT_ONCE);
     let (mut members, mut taken, mut bytes) = (Vec::new(), 0, 0);
     while let Some(found) = found.try_next().await? {
@@ -142,7 +143,7 @@ fn links(next: Option<&str>, etag: &str) -> Vec<String> {
     next.into_iter().chain([whole]).collect()
 }
 
-fn collection(asked: &Asked, members: Vec<Value>, total: usize, next: Option<String>) -> Value {
+fn collection(asked: &Asked, members: &[Value], total: usize, next: Option<String>) -> Value {
     let mut collection = json!({
         "@context": "https://www.w3.org/2022/wot/discovery",
         "@type": "ThingCollection",

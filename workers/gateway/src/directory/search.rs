@@ -123,7 +123,6 @@ fn looks_at_each(query: &str) -> bool {
         match (quote, c) {
             (Some(_), '\\') => drop(rest.next()),
             (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '$') => return false,
             (None, ',') if is_first && depth == 1 => return false,
@@ -132,7 +131,7 @@ fn looks_at_each(query: &str) -> bool {
                 depth = depth.saturating_sub(1);
                 is_first &= depth > 0;
             }
-            (None, _) => {}
+            _ => {}
         }
     }
     true

@@ -4,10 +4,7 @@ use serde_json::Value;
 use telltale_nats::{Lane, Name, Subject};
 use telltale_schemas::{
     Timestamp,
-    td::{
-        self,
-        forms::{self, Nats, Use},
-    },
+    td::forms::{self, Nats, Use},
 };
 
 /// Says that a description has a `registration` (W3C WoT Discovery §7.2.1).

@@ -102,7 +102,7 @@ async fn one(
         }
         let entry = decide(old, wanted.clone());
         Ok(match found {
-            Some(found) if found.entry == entry => Decision::Keep(found.clone()),
+            Some(found) if found.entry == entry => Decision::Keep(Box::new(found.clone())),
             Some(_) => Decision::Write(Box::new(entry), Some(Change::Updated)),
             None => Decision::Write(Box::new(entry), Some(Change::Created)),
         })

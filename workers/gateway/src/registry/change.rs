@@ -26,7 +26,7 @@ pub struct Written {
 /// What is to become of an entry.
 pub(super) enum Decision {
     /// It is right as it is.
-    Keep(Found),
+    Keep(Box<Found>),
     /// This; and as what it is told.
     Write(Box<Entry>, Option<Change>),
 }
@@ -97,7 +97,7 @@ impl Registry {
             if let Some(times) = &old.entry.registration {
                 Wish::of(times).put(&mut td);
             }
-            td::merge::patch(&mut td, patch);
+            let mut td = td::merge::patch(td, patch);
             let wish = Wish::take(&mut td).map_err(Error::Invalid)?;
             if td.get("id") != id.as_ref() {
                 let message =
@@ -173,7 +173,12 @@ impl Registry {
                 return Err(Error::Stale(thing.plain().to_owned()));
             }
             let (entry, change) = match decide(found.as_ref())? {
-                Decision::Keep(found) => return Ok(Written { found, change: None }),
+                Decision::Keep(found) => {
+                    return Ok(Written {
+                        found: *found,
+                        change: None,
+                    });
+                }
                 Decision::Write(entry, change) => (*entry, change),
             };
             let value = serde_json::to_vec(&entry).map_err(away)?;
@@ -211,7 +216,7 @@ fn renewed(old: &Found, mut entry: Entry, wish: Wish) -> Decision {
     let is_same = old.entry.td == entry.td;
     let same_wish = times.is_some_and(|times| Wish::of(&times) == wish);
     if is_same && same_wish && wish.ttl.is_none() {
-        return Decision::Keep(old.clone());
+        return Decision::Keep(Box::new(old.clone()));
     }
     entry.registration = Some(wish.times(times.map_or(now, |times| times.created), now));
     // What only lasts anew is no news to those who go by descriptions.
@@ -239,9 +244,11 @@ fn new_id() -> String {
     let random = rand::random::<u128>();
     // Version 4, variant 10 (RFC 9562 §5.4).
     let bits = random & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let (a, b, c) = (bits >> 96, bits >> 80 & 0xffff, bits >> 64 & 0xffff);
-    let (d, e) = (bits >> 48 & 0xffff, bits & 0xffff_ffff_ffff);
-    format!("urn:uuid:{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+    let hex = format!("{bits:032x}");
+    let groups = [8, 4, 4, 4, 12].into_iter().scan(hex.chars(), |rest, length| {
+        Some(rest.by_ref().take(length).collect::<String>())
+    });
+    format!("urn:uuid:{}", groups.collect::<Vec<_>>().join("-"))
 }
 
 #[cfg(test)]
