@@ -45,6 +45,7 @@ struct Asked {
     #[param(minimum = 1, maximum = 4_294_967_295_u32)]
     limit: Option<u32>,
     /// As a plain array, or as a collection with its total and its next page.
+    #[param(inline)]
     #[serde(default)]
     format: Format,
 }
