@@ -81,7 +81,7 @@ async fn with_diff_an_event_has_the_description_or_the_patch_that_changed_it() {
     let patch = json!({"id": "urn:lamp:1", "description": "On the desk",
         "properties": {"brightness": {"unit": null}}});
     let updated = events.next();
-    assert_eq!(told(&[updated.clone()]), [("thing_updated", &patch)]);
+    assert_eq!(told(std::slice::from_ref(&updated)), [("thing_updated", &patch)]);
 
     delete(&site, "urn:lamp:1");
     let deleted = events.next();

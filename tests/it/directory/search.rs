@@ -1,17 +1,10 @@
 //! Search by JSONPath (W3C WoT Discovery §7.3.3.1).
-use super::site::{Site, lamp};
+use super::site::{Site, escaped, lamp};
 use serde_json::{Value, json};
 use telltale_tests::http::Answer;
 
 fn search(site: &Site, query: &str) -> Answer {
-    let escaped: String = query
-        .bytes()
-        .map(|byte| match byte {
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        })
-        .collect();
-    site.get(&format!("/search/jsonpath?query={escaped}"))
+    site.get(&format!("/search/jsonpath?query={}", escaped(query)))
 }
 
 fn sorted(found: &Value) -> Vec<String> {

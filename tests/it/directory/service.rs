@@ -31,7 +31,7 @@ async fn ask(client: &Client, operation: &str, token: Option<&str>, body: Value)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_is_found_and_its_operations_do_what_http_does() {
+async fn the_service_is_found_by_who_asks_for_it() {
     let site = Site::start().await;
     let client = site.broker.connect(rights::CLIENT).await.client;
     let info = client.request("$SRV.INFO.things", "".into()).await.unwrap();
@@ -54,7 +54,12 @@ async fn the_service_is_found_and_its_operations_do_what_http_does() {
         let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!(answer["id"], info["id"], "{verb}");
     }
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn its_operations_do_what_http_does() {
+    let site = Site::start().await;
+    let client = site.broker.connect(rights::CLIENT).await.client;
     let token = Some(site.token.as_str());
     let created = ask(&client, "create", token, json!({"td": lamp("urn:lamp:1")})).await;
     assert_eq!(

@@ -138,12 +138,9 @@ impl Site {
                     Some(("event", word)) => word.clone_into(&mut event.kind),
                     Some(("id", id)) => event.id = id.parse().unwrap(),
                     Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
-                    _ if line.is_empty() && !event.kind.is_empty() => {
-                        // Nobody listens any more once the test is through.
-                        if told.send(std::mem::take(&mut event)).is_err() {
-                            return;
-                        }
-                    }
+                    _ if !line.is_empty() || event.kind.is_empty() => {}
+                    // Nobody listens any more once the test is through.
+                    _ if told.send(std::mem::take(&mut event)).is_err() => return,
                     _ => {}
                 }
             }
@@ -206,6 +203,12 @@ fn spawn(dir: &Path, broker: &Broker, port: u16) -> Child {
         .stderr(fs::File::create(dir.join("log")).unwrap())
         .spawn()
         .unwrap()
+}
+
+/// A text percent-encoded, all of it.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes()
+        .fold(String::new(), |out, byte| out + &format!("%{byte:02X}"))
 }
 
 /// A small description.

@@ -1,5 +1,5 @@
 //! Descriptions that others wrote, and the schema that the W3C publishes.
-use super::site::{Site, TD};
+use super::site::{Site, TD, escaped};
 use jsonschema::Validator;
 use serde_json::Value;
 use std::{fs, path::PathBuf};
@@ -56,10 +56,7 @@ async fn every_valid_description_of_others_is_taken_found_and_given_back_as_it_w
         }
         assert_eq!(back, original, "{name}");
 
-        let query: String = format!("$[?@.id == '{id}'].title")
-            .bytes()
-            .map(|byte| format!("%{byte:02X}"))
-            .collect();
+        let query = escaped(&format!("$[?@.id == '{id}'].title"));
         let found = site.get(&format!("/search/jsonpath?query={query}"));
         assert_eq!(found.body[0], original["title"], "{name}: {found:?}");
         if original.get("id").is_some() {
