@@ -202,7 +202,6 @@ async fn a_thing_of_another_site_is_not_there_whatever_names_it() {
         "urn:lamp:elsewhere",
         "thing.other.x",
         "*",
-        ">",
         "a%2Eb",
         "%3E",
         "_pack",

@@ -15,7 +15,7 @@ fn open(site: &Site, path: &str) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_directory_tells_everybody_where_it_is_and_nobody_what_is_in_it() {
     let site = Site::start().await;
-    site.put(&lamp("urn:lamp:secret"));
+    site.put(&lamp("urn:lamp:hidden"));
     let own = open(&site, "/.well-known/wot");
     assert_eq!((own.status, &*own.content_type), (200, "application/td+json"));
     assert_eq!(own.body["@type"], "ThingDirectory");
@@ -39,7 +39,7 @@ async fn the_directory_tells_everybody_where_it_is_and_nobody_what_is_in_it() {
         core.text
     );
     assert!(
-        !core.text.contains(", ") && !core.text.contains("secret"),
+        !core.text.contains(", ") && !core.text.contains("hidden"),
         "{}",
         core.text
     );
@@ -49,7 +49,7 @@ async fn the_directory_tells_everybody_where_it_is_and_nobody_what_is_in_it() {
     assert_eq!(open(&site, "/.well-known/core?rt=none").text, "");
     for path in [
         "/things",
-        "/things/urn:lamp:secret",
+        "/things/urn:lamp:hidden",
         "/events",
         "/search/jsonpath?query=$",
         "/rd-lookup/res",
@@ -58,7 +58,7 @@ async fn the_directory_tells_everybody_where_it_is_and_nobody_what_is_in_it() {
         let refused = open(&site, path);
         assert_eq!(refused.status, 401, "{path}");
         assert_eq!(refused.header("www-authenticate").next(), Some("Bearer"));
-        assert!(!refused.text.contains("secret"));
+        assert!(!refused.text.contains("hidden"));
     }
 }
 

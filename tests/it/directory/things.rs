@@ -131,7 +131,7 @@ async fn a_merge_patch_changes_parts_and_nothing_where_the_result_is_no_descript
     assert_eq!(site.original("urn:lamp:1"), expected);
 
     for (wrong, pointer) in [
-        (json!({"title": null}), ""),
+        (json!({"title": null}), "/title"),
         (json!({"id": "urn:lamp:2"}), "/id"),
         (json!({"id": null}), "/id"),
         (

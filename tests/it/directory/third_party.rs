@@ -54,7 +54,12 @@ async fn every_valid_description_of_others_is_taken_found_and_given_back_as_it_w
         if original.get("id").is_none() {
             back.as_object_mut().unwrap().remove("id");
         }
-        assert_eq!(back, original, "{name}");
+        // One context is the same by itself and in an array; which it was, is lost once another is beside it.
+        let mut wanted = original.clone();
+        if let Some([only]) = original["@context"].as_array().map(Vec::as_slice) {
+            wanted["@context"] = only.clone();
+        }
+        assert_eq!(back, wanted, "{name}");
 
         let query = escaped(&format!("$[?@.id == '{id}'].title"));
         let found = site.get(&format!("/search/jsonpath?query={query}"));

@@ -177,6 +177,8 @@ impl Feed {
     async fn follow_once(&self, check: &Check) -> anyhow::Result<()> {
         let last = self.last().await?;
         let config = OrderedConfig {
+            // In the subject of the request: where the server takes a name from, decides whose consumer it may be.
+            name: Some(format!("gateway_{:016x}", rand::random::<u64>())),
             filter_subject: Lane::Thing.filter_at(&self.0.site),
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: last + 1,
