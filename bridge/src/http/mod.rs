@@ -10,7 +10,7 @@ use crate::{
     keyring::Ticket,
     metrics::Protocol,
     route::Route,
-    uplink::{Receipt, Refusal, Uplink},
+    uplink::{Receipt, Uplink},
 };
 use anyhow::Context as _;
 use axum::{
