@@ -176,7 +176,7 @@ impl Site {
 
     /// All messages of a stream.
     pub(crate) async fn messages(&self, stream: &str) -> Vec<StreamMessage> {
-        let mut stream = self.stream(stream).await;
+        let stream = self.stream(stream).await;
         let state = stream.get_info().await.unwrap().state;
         let mut all = Vec::new();
         for sequence in state.first_sequence.max(1)..=state.last_sequence {
