@@ -53,7 +53,10 @@ async fn the_views_have_the_columns_that_are_promised() {
              publisher,message_id,ordinal,kind,annotation",
         ),
         ("events", "time,site,thing,name,data,message_id,causation_id"),
-        ("audit", "time,site,thing,who,what,scope,status,address,message_id"),
+        (
+            "audit",
+            "time,site,thing,who,what,scope,status,address,message_id",
+        ),
     ] {
         let found = db
             .text(&format!(

@@ -49,7 +49,11 @@ impl<'a> ValidationError<'a> {
         let field = fault.pointer.trim_start_matches('/').replace('/', ".");
         let field = field.replace("~1", "/").replace("~0", "~");
         Self {
-            field: if field.is_empty() { "(root)".to_owned() } else { field },
+            field: if field.is_empty() {
+                "(root)".to_owned()
+            } else {
+                field
+            },
             description: &fault.message,
         }
     }
