@@ -97,7 +97,7 @@ impl Keyring {
             return Err(LoginError::Wrong(Why::Missing));
         }
         // What is no name is nobody's, and nothing is to be remembered of it: it may be long.
-        if outside_name(device).is_none() {
+        if Name::new(device).is_err() {
             return Err(LoginError::Wrong(Why::Unknown));
         }
         let cached = self.known().find(device);
