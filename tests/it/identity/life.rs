@@ -26,82 +26,66 @@ async fn send(bridge: &str, token: &str, thing: &str, body: &str) {
     .await;
 }
 
-#[tokio::test]
-async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_everywhere() {
-    let mut pipeline = Pipeline::start(StackOptions::default()).await;
-    let bridge = pipeline.stack.env("BRIDGE_URL").to_owned();
-    let made = pipeline
-        .telltale(&[
-            "thing",
-            "create",
-            "--model",
-            "lamp",
-            "--id",
-            "lamp-1",
-            "--credentials",
-            "-o",
-            "json",
-        ])
-        .await;
-    let made = json(&made);
+/// `telltale` with these words, and JSON on stdout.
+async fn told(pipeline: &Pipeline, line: &str) -> Value {
+    let words: Vec<&str> = line.split(' ').chain(["-o", "json"]).collect();
+    json(&pipeline.telltale(&words).await)
+}
+
+/// The exit code of `telltale` with these words.
+async fn code(pipeline: &Pipeline, line: &str) -> Option<i32> {
+    let words: Vec<&str> = line.split(' ').collect();
+    pipeline.telltale(&words).await.status.code()
+}
+
+/// Registers `lamp-1` from our model; its token.
+async fn lamp(pipeline: &Pipeline) -> String {
+    let made = told(pipeline, "thing create --model lamp --id lamp-1 --credentials").await;
     assert_eq!(
         (&made[0]["thing"], &made[0]["change"]),
         (&"lamp-1".into(), &"created".into())
     );
     assert!(made[0]["held_by"].as_u64().unwrap() >= 2, "{made}");
-    let token = made[0]["token"].as_str().unwrap().to_owned();
-    let again = pipeline
-        .telltale(&["thing", "create", "--model", "lamp", "--id", "lamp-1"])
-        .await;
-    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    made[0]["token"].as_str().unwrap().to_owned()
+}
+
+/// How much the report of an erasure says of a place.
+fn count(parts: &Value, place: &str) -> u64 {
+    let mut parts_of = parts.as_array().unwrap().iter();
+    let part = parts_of.find(|part| part["place"] == place);
+    let part = part.unwrap_or_else(|| panic!("no {place} in {parts}"));
+    part["count"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_everywhere() {
+    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let bridge = pipeline.stack.env("BRIDGE_URL").to_owned();
+    let token = lamp(&pipeline).await;
+    assert_eq!(
+        code(&pipeline, "thing create --model lamp --id lamp-1").await,
+        Some(1)
+    );
     for n in 0..12 {
-        send(
-            &bridge,
-            &token,
-            "lamp-1",
-            &format!("{{\"power\":{n}.5,\"on\":true}}"),
-        )
-        .await;
+        let body = format!("{{\"power\":{n}.5,\"on\":true}}");
+        send(&bridge, &token, "lamp-1", &body).await;
     }
     let gateway = pipeline.stack.env("BRIDGE_TOKEN").to_owned();
     send(&bridge, &gateway, "other", "{\"t\":1}").await;
     send(&bridge, &gateway, "lamp-1", "{broken").await;
     let rows = "select count(*) from readings where thing = 'lamp-1'";
+    let refused = "select count(*) from quarantine where thing = 'lamp-1'";
     pipeline.until(rows, 24, WITHIN).await;
-    pipeline
-        .until(
-            "select count(*) from quarantine where thing = 'lamp-1'",
-            1,
-            WITHIN,
-        )
-        .await;
+    pipeline.until(refused, 1, WITHIN).await;
     let proposed = json(&pipeline.telltale(&["thing", "infer", "lamp-1"]).await);
     assert_eq!(proposed["properties"]["power"]["type"], "number", "{proposed}");
-    let refused = pipeline.telltale(&["thing", "delete", "lamp-1", "--erase"]).await;
-    assert_eq!(refused.status.code(), Some(2), "without consent: {refused:?}");
-    let counted = json(
-        &pipeline
-            .telltale(&["thing", "delete", "lamp-1", "--erase", "--dry-run", "-o", "json"])
-            .await,
-    );
-    let count = |parts: &Value, place: &str| {
-        let part = parts
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|part| part["place"] == place);
-        part.unwrap_or_else(|| panic!("no {place} in {parts}"))["count"]
-            .as_u64()
-            .unwrap()
-    };
+    let unasked = code(&pipeline, "thing delete lamp-1 --erase").await;
+    assert_eq!(unasked, Some(2), "without consent");
+    let counted = told(&pipeline, "thing delete lamp-1 --erase --dry-run").await;
     assert_eq!(count(&counted, "rows of readings"), 24);
     assert_eq!(count(&counted, "stream QUARANTINE"), 1);
-    pipeline.until(rows, 24, WITHIN).await;
-    let erased = json(
-        &pipeline
-            .telltale(&["thing", "delete", "lamp-1", "--erase", "--yes", "-o", "json"])
-            .await,
-    );
+    assert_eq!(pipeline.count(rows).await, Some(24), "only counted");
+    let erased = told(&pipeline, "thing delete lamp-1 --erase --yes").await;
     for (place, wanted) in [
         ("rows of readings", 24),
         ("rows of quarantine", 1),
@@ -118,25 +102,15 @@ async fn a_thing_is_made_from_a_model_proposed_from_its_readings_and_erased_ever
         let left = format!("select count(*) from {view} where thing = 'lamp-1'");
         assert_eq!(pipeline.count(&left).await, Some(0), "{view}");
     }
-    let told = "select count(*) from registrations where thing = 'lamp-1' and change = 'erased'";
-    pipeline.until(told, 1, WITHIN).await;
-    assert_eq!(
-        pipeline
-            .count("select count(*) from registrations where thing = 'lamp-1'")
-            .await,
-        Some(1)
-    );
-    assert_eq!(
-        pipeline
-            .count("select count(*) from readings where thing = 'other'")
-            .await,
-        Some(1)
-    );
-    let client = http::Client::new(bridge, Some(token));
-    assert_eq!(
-        client.post("/things/lamp-1/readings", &[], b"{}").unwrap().status,
-        401
-    );
+    let kept = "select count(*) from registrations where thing = 'lamp-1'";
+    pipeline.until(kept, 1, WITHIN).await;
+    let erasure = format!("{kept} and change = 'erased'");
+    assert_eq!(pipeline.count(&erasure).await, Some(1));
+    let others = "select count(*) from readings where thing = 'other'";
+    assert_eq!(pipeline.count(others).await, Some(1));
+    let device = http::Client::new(bridge, Some(token));
+    let answer = device.post("/things/lamp-1/readings", &[], b"{}").unwrap();
+    assert_eq!(answer.status, 401);
     pipeline.at_rest(WITHIN).await;
 }
 
@@ -157,20 +131,7 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
         pipeline.stack.env("BRIDGE_URL").to_owned(),
         other.env("BRIDGE_URL").to_owned(),
     );
-    let made = pipeline
-        .telltale(&[
-            "thing",
-            "create",
-            "--model",
-            "lamp",
-            "--id",
-            "lamp-1",
-            "--credentials",
-            "-o",
-            "json",
-        ])
-        .await;
-    let token = json(&made)[0]["token"].as_str().unwrap().to_owned();
+    let token = lamp(&pipeline).await;
     send(&here, &token, "lamp-1", "{\"power\":1}").await;
     let pending = async |stack: &Stack| {
         let nats = stack.context().unwrap().nats().await.unwrap();
@@ -178,15 +139,9 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
     };
     let (mine, theirs) = (pending(&pipeline.stack).await, pending(&other).await);
     mine.put("lamp-1.on", "{}".into()).await.unwrap();
-    let folder = other.dir().to_str().unwrap().to_owned();
-    let unasked = pipeline
-        .telltale(&["thing", "move", "lamp-1", "--to", &folder])
-        .await;
-    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
-    let moved = pipeline
-        .telltale(&["thing", "move", "lamp-1", "--to", &folder, "--yes", "-o", "json"])
-        .await;
-    let moved = json(&moved);
+    let line = format!("thing move lamp-1 --to {}", other.dir().display());
+    assert_eq!(code(&pipeline, &line).await, Some(2), "without consent");
+    let moved = told(&pipeline, &format!("{line} --yes")).await;
     assert_eq!(
         (&moved[0]["to"], &moved[0]["pending"]),
         (&"a8".into(), &1.into()),
@@ -211,9 +166,7 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
         pipeline.rows(history).await,
         ["local|created", "local|moved", "a8|created"]
     );
-    let again = pipeline
-        .telltale(&["thing", "move", "lamp-1", "--to", &folder, "--yes"])
-        .await;
-    assert_eq!(again.status.code(), Some(1), "it is gone: {again:?}");
+    let again = code(&pipeline, &format!("{line} --yes")).await;
+    assert_eq!(again, Some(1), "it is gone");
     other.shutdown().await;
 }

@@ -91,6 +91,65 @@ fn description(name: &str) -> Value {
     })
 }
 
+/// Tokens are listed without their secrets, never given twice, and taken away on request.
+async fn listed_and_revoked(pipeline: &Pipeline, reader_token: &str) {
+    let output = pipeline.telltale(&["token", "list", "-o", "json"]).await;
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"reader") && names.contains(&"brief"), "{names:?}");
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        !shown.contains(reader_token.rsplit_once('.').unwrap().1),
+        "{shown}"
+    );
+    let again = pipeline
+        .telltale(&["token", "create", "reader", "--scope", "admin"])
+        .await;
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    assert_eq!(
+        pipeline
+            .telltale(&["token", "revoke", "reader"])
+            .await
+            .status
+            .code(),
+        Some(2)
+    );
+    let revoked = pipeline.telltale(&["token", "revoke", "reader", "--yes"]).await;
+    assert!(revoked.status.success(), "{revoked:?}");
+}
+
+/// What was done is written down: by whom, and how it was answered.
+async fn audited(pipeline: &Pipeline) {
+    let query = "select who, what, scope, status, coalesce(thing, '-') from audit order by time, what";
+    let told = eventually_async("the writes are audited", WITHIN, || async {
+        let rows = pipeline.rows(query).await;
+        (rows.len() >= 6).then_some(rows)
+    })
+    .await;
+    for wanted in [
+        "operator|token create reader|-",
+        "operator|token revoke reader|-",
+        "reader|POST /things|things:write|403|-",
+        "reader|POST /things/urn:dev:one/credentials|admin|403|urn:dev:one",
+    ] {
+        assert!(
+            told.iter().any(|row| row == wanted),
+            "{wanted} is not in {told:?}"
+        );
+    }
+    let put = "|PUT /things/urn:dev:one|things:write|201|urn:dev:one";
+    assert!(told.iter().any(|row| row.ends_with(put)), "{told:?}");
+    assert!(
+        !told.iter().any(|row| row.contains("GET")),
+        "reading is not written down"
+    );
+}
+
 #[tokio::test]
 async fn a_token_is_good_for_its_scopes_until_it_ends_and_each_write_is_audited() {
     let pipeline = Pipeline::start(StackOptions::default()).await;
@@ -126,61 +185,12 @@ async fn a_token_is_good_for_its_scopes_until_it_ends_and_each_write_is_audited(
         (brief.status("GET", "/things").await == 401).then_some(())
     })
     .await;
-    let output = pipeline.telltale(&["token", "list", "-o", "json"]).await;
-    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let names: Vec<&str> = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["name"].as_str().unwrap())
-        .collect();
-    assert!(names.contains(&"reader") && names.contains(&"brief"), "{names:?}");
-    let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        !shown.contains(reader_token.rsplit_once('.').unwrap().1),
-        "{shown}"
-    );
-    let again = pipeline
-        .telltale(&["token", "create", "reader", "--scope", "admin"])
-        .await;
-    assert_eq!(again.status.code(), Some(1), "{again:?}");
-    assert_eq!(
-        pipeline
-            .telltale(&["token", "revoke", "reader"])
-            .await
-            .status
-            .code(),
-        Some(2)
-    );
-    let revoked = pipeline.telltale(&["token", "revoke", "reader", "--yes"]).await;
-    assert!(revoked.status.success(), "{revoked:?}");
+    listed_and_revoked(&pipeline, &reader_token).await;
     eventually_async("a token that is taken away ends", WITHIN, || async {
         (reader.status("GET", "/things").await == 401).then_some(())
     })
     .await;
-    let query = "select who, what, scope, status, coalesce(thing, '-') from audit order by time, what";
-    let told = eventually_async("the writes are audited", WITHIN, || async {
-        let rows = pipeline.rows(query).await;
-        (rows.len() >= 6).then_some(rows)
-    })
-    .await;
-    for wanted in [
-        "operator|token create reader|-",
-        "operator|token revoke reader|-",
-        "reader|POST /things|things:write|403|-",
-        "reader|POST /things/urn:dev:one/credentials|admin|403|urn:dev:one",
-    ] {
-        assert!(
-            told.iter().any(|row| row == wanted),
-            "{wanted} is not in {told:?}"
-        );
-    }
-    let put = "|PUT /things/urn:dev:one|things:write|201|urn:dev:one";
-    assert!(told.iter().any(|row| row.ends_with(put)), "{told:?}");
-    assert!(
-        !told.iter().any(|row| row.contains("GET")),
-        "reading is not written down"
-    );
+    audited(&pipeline).await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 
 /// What is to become of them.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Credentials {
     /// The device's name: that of its thing
     name: String,

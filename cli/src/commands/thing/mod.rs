@@ -92,7 +92,7 @@ impl Thing {
             Self::Show { name, output } => show(&ctx, &name, &output).await,
             Self::Create(command) => command.run(&ctx).await,
             Self::Watch(command) => command.run(&ctx).await,
-            Self::Move(command) => command.run(&ctx).await,
+            Self::Move(command) => Box::pin(command.run(&ctx)).await,
             Self::Delete(command) => command.run(&ctx).await,
             Self::Credentials(command) => command.run(&ctx).await,
             Self::Infer(command) => command.run(&ctx).await,
