@@ -1,6 +1,5 @@
 //! The one way in, whatever the protocol: who it is, what it may do, under which id it goes on, and its receipt.
 use crate::{
-    audit::{self, Audit, Refused},
     credential::Credential,
     keyring::{Keyring, LoginError, Ticket, Why},
     media,
@@ -16,6 +15,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use telltale_nats::{Lane, Name, Subject, header, publish::Outgoing, rights::OWN_EVENTS, seal};
+use telltale_runtime::identity::refusals::{self, Refusals, Refused};
 use telltale_schemas::{
     Document, Envelope, Event, Kind, Registration, Timestamp, check, decode, id, kinds::Fault, strict,
 };
@@ -32,7 +32,7 @@ struct Inner {
     outbox: Outbox,
     pace: Pace,
     presence: Presence,
-    audit: Audit,
+    refusals: Refusals,
     metrics: Metrics,
 }
 
@@ -53,7 +53,7 @@ impl Intake {
             outbox,
             pace,
             presence,
-            audit: Audit::default(),
+            refusals: Refusals::default(),
             metrics,
         }))
     }
@@ -88,10 +88,10 @@ impl Intake {
             if *error != LoginError::Busy {
                 let is_ours = matches!(error, LoginError::Wrong(Why::Revoked | Why::Secret));
                 let name = Name::new(device).ok().map(|_| device.to_owned());
-                let (device, wanted) = if is_ours { (name, None) } else { (None, name) };
-                self.0.audit.note(Refused {
-                    device,
-                    protocol,
+                let (name, wanted) = if is_ours { (name, None) } else { (None, name) };
+                self.0.refusals.note(Refused {
+                    name,
+                    protocol: protocol.word(),
                     reason,
                     address: from,
                     wanted,
@@ -105,9 +105,9 @@ impl Intake {
     pub(crate) fn no_credential(&self, protocol: Protocol, from: IpAddr) {
         let reason = Why::Missing.word();
         self.count_refused(protocol, reason);
-        self.0.audit.note(Refused {
-            device: None,
-            protocol,
+        self.0.refusals.note(Refused {
+            name: None,
+            protocol: protocol.word(),
             reason,
             address: from,
             wanted: None,
@@ -118,9 +118,9 @@ impl Intake {
     pub(crate) fn refused(&self, protocol: Protocol, ticket: &Ticket, refusal: &Refusal) {
         self.count_refused(protocol, refusal.word());
         if let Some(wanted) = refusal.wanted() {
-            self.0.audit.note(Refused {
-                device: Some(ticket.credential().device.clone()),
-                protocol,
+            self.0.refusals.note(Refused {
+                name: Some(ticket.credential().device.clone()),
+                protocol: protocol.word(),
                 reason: refusal.word(),
                 address: ticket.from(),
                 wanted: Some(wanted.to_owned()).filter(|wanted| !wanted.is_empty()),
@@ -140,12 +140,12 @@ impl Intake {
         let site = self.0.site.plain();
         let refused = self
             .0
-            .audit
+            .refusals
             .due(now, end)
             .into_iter()
             .filter_map(|(device, event)| {
                 let thing = Name::new(device.as_deref().unwrap_or(site)).ok()?;
-                self.own(Lane::Event, &thing, audit::EVENT, event)
+                self.own(Lane::Event, &thing, refusals::EVENT, event)
             });
         let changed = self
             .0

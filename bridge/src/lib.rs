@@ -10,10 +10,9 @@
 //! | [`credential`], [`keyring`] | what devices prove themselves with, and the watched copy of it |
 //! | [`route`], [`uplink`] | what is brought, where to, and the receipt |
 //! | [`outbox`] | publishing in groups, receipts after the confirmation |
-//! | `audit`, `presence`, `notes` | what the bridge tells of its own: who was refused, who is there |
+//! | `presence`, `notes` | what the bridge tells of its own: who was refused, who is there |
 //! | [`http`], [`mqtt`] | the adapters |
 
-mod audit;
 pub mod http;
 pub mod intake;
 pub mod keyring;

@@ -1,4 +1,4 @@
-//! What the bridge says of its own: who was refused ([`crate::audit`]), and who is there ([`crate::presence`]).
+//! What the bridge says of its own: who was refused, and who is there ([`crate::presence`]).
 use crate::intake::Intake;
 use std::time::{Duration, Instant};
 use telltale_nats::publish::{PublishError, Publisher};

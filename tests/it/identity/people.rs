@@ -148,6 +148,14 @@ async fn audited(pipeline: &Pipeline) {
         !told.iter().any(|row| row.contains("GET")),
         "reading is not written down"
     );
+    let refused = "select count(distinct data->>'reason') from events where name = 'access_refused'
+        and site = thing and data->>'protocol' = 'gateway'
+        and data->>'reason' in ('missing', 'unknown', 'secret', 'expired')";
+    eventually_async("whoever was refused is written down", WITHIN, || async {
+        (pipeline.rows(refused).await == ["4"]).then_some(())
+    })
+    .await;
+    assert!(pipeline.metric("gateway", "telltale_gateway_refused_total") >= 5.0);
 }
 
 #[tokio::test]

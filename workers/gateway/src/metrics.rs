@@ -1,10 +1,11 @@
 //! What the gateway counts.
-use prometheus::{IntGauge, Registry};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 /// The gateway's metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     connections: IntGauge,
+    refused: IntCounterVec,
 }
 
 /// An open connection: counted while it lives.
@@ -19,7 +20,20 @@ impl Metrics {
             "Connections of HTTP clients that are open.",
         )?;
         registry.register(Box::new(connections.clone()))?;
-        Ok(Self { connections })
+        let refused = IntCounterVec::new(
+            Opts::new(
+                "telltale_gateway_refused_total",
+                "Requests whose token was not good, by reason.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { connections, refused })
+    }
+
+    /// Requests that were refused for their token, by reason.
+    pub(crate) fn refused(&self) -> IntCounterVec {
+        self.refused.clone()
     }
 
     /// One more connection.

@@ -84,7 +84,8 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let health = daemon.health();
     let registry = Registry::new(client.clone(), site.clone(), rights::GATEWAY);
     let feed = Feed::new(client.clone(), &registry);
-    let (people, following_people) = People::follow(client, site, health.check("people"), stop);
+    let (people, following_people) =
+        People::follow(client, site, metrics.refused(), health.check("people"), stop);
     let app = App::new(Parts {
         site: site.clone(),
         nats: client.clone(),

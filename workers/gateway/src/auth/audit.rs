@@ -56,7 +56,18 @@ impl Audit {
     /// Writes an entry, and returns once the broker has it. What the broker does not take goes to the log: the deed is
     /// done already.
     pub async fn record(&self, entry: &Entry) {
-        let outcome = match self.message(entry) {
+        let thing = entry.thing.as_ref().unwrap_or(&self.site);
+        self.write(thing, event(entry)).await;
+    }
+
+    /// Writes an event of the site itself.
+    pub(crate) async fn tell(&self, event: Event) {
+        self.write(&self.site, event).await;
+    }
+
+    async fn write(&self, thing: &Name, event: Event) {
+        let detail = event.detail.clone();
+        let outcome = match self.message(thing, event) {
             Ok(message) => self
                 .publisher
                 .send(message)
@@ -66,28 +77,16 @@ impl Audit {
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            error!(?entry, "an audit entry could not be written: {error:#}");
+            error!(?detail, "an audit entry could not be written: {error:#}");
         }
     }
 
-    fn message(&self, entry: &Entry) -> anyhow::Result<Outgoing> {
-        let thing = entry.thing.as_ref().unwrap_or(&self.site);
-        let mut event = Event::new(AUDIT)
-            .with("who", entry.who.as_str())
-            .with("what", entry.what.as_str());
-        if let Some(scope) = entry.scope {
-            event = event.with("scope", scope.word());
-        }
-        if let Some(status) = entry.status {
-            event = event.with("status", status);
-        }
-        if let Some(address) = entry.address {
-            event = event.with("address", address.to_string());
-        }
+    fn message(&self, thing: &Name, event: Event) -> anyhow::Result<Outgoing> {
+        let name = Name::new(event.name.as_str())?;
         let id = id::of(thing.plain(), &format!("audit.{:032x}", rand::random::<u128>()));
         let source = format!("/{}/{}", self.site.plain(), self.stage);
         let envelope = Envelope::new(&id, source, thing.plain(), Timestamp::now(), event);
-        let subject = Subject::named(Lane::Event, self.site.clone(), thing.clone(), Name::new(AUDIT)?);
+        let subject = Subject::named(Lane::Event, self.site.clone(), thing.clone(), name);
         Ok(Outgoing {
             subject: subject.to_string(),
             headers: vec![
@@ -98,4 +97,20 @@ impl Audit {
             stream: Lane::Event.stream(),
         })
     }
+}
+
+fn event(entry: &Entry) -> Event {
+    let mut event = Event::new(AUDIT)
+        .with("who", entry.who.as_str())
+        .with("what", entry.what.as_str());
+    if let Some(scope) = entry.scope {
+        event = event.with("scope", scope.word());
+    }
+    if let Some(status) = entry.status {
+        event = event.with("status", status);
+    }
+    if let Some(address) = entry.address {
+        event = event.with("address", address.to_string());
+    }
+    event
 }

@@ -3,6 +3,7 @@
 use super::{Scope, audit::Audit};
 use axum::http::{HeaderMap, StatusCode, header};
 use futures::{StreamExt as _, TryStreamExt as _};
+use prometheus::IntCounterVec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -23,7 +24,11 @@ use telltale_nats::{
 };
 use telltale_runtime::{
     Check,
-    identity::{guard::Guard, token},
+    identity::{
+        guard::Guard,
+        refusals::{Refusals, Refused},
+        token,
+    },
     web::Problem,
 };
 use telltale_schemas::{Timestamp, id};
@@ -32,6 +37,10 @@ use tracing::{info, warn};
 
 /// The bucket that holds them, one value for each token, under its name as a token of a subject.
 pub const BUCKET: &str = "people";
+/// The word for how people come, in what is told of those who were refused.
+const PROTOCOL: &str = "gateway";
+/// How often it is looked for whom to tell of.
+const TELL: Duration = Duration::from_secs(1);
 /// Pause before the watch is opened again.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
@@ -110,24 +119,31 @@ struct Inner {
     /// By name; none until the bucket was read.
     known: RwLock<Option<HashMap<String, Arc<Person>>>>,
     guard: Guard,
+    refused: IntCounterVec,
+    refusals: Refusals,
     audit: Audit,
 }
 
 impl People {
-    /// Nobody yet, and what keeps them known until stopped; `check` is ready while it does.
+    /// Nobody yet, and what keeps them known until stopped, and tells of those who were refused, whom `refused`
+    /// counts; `check` is ready while it does.
     pub fn follow<'a>(
         client: &Client,
         site: &Name,
+        refused: IntCounterVec,
         check: Check,
         stop: &'a CancellationToken,
     ) -> (Self, impl Future<Output = ()> + use<'a>) {
         let people = Self(Arc::new(Inner {
             known: RwLock::new(None),
             guard: Guard::new(),
+            refused,
+            refusals: Refusals::default(),
             audit: Audit::new(client.clone(), site.clone()),
         }));
         let (following, context) = (people.clone(), client::context(client.clone()));
-        let follow = async move {
+        let telling = people.clone();
+        let keep = async move {
             loop {
                 let opened = async {
                     let store = context.get_key_value(BUCKET).await?;
@@ -146,7 +162,40 @@ impl People {
                 }
             }
         };
+        let follow = async move {
+            tokio::join!(keep, telling.tell(stop));
+        };
         (people, follow)
+    }
+
+    /// Tells of those who were refused, until stopped, and then once more.
+    async fn tell(&self, stop: &CancellationToken) {
+        let mut tick = tokio::time::interval(TELL);
+        loop {
+            let is_end = tokio::select! {
+                () = stop.cancelled() => true,
+                _ = tick.tick() => false,
+            };
+            for (_, event) in self.0.refusals.due(Instant::now(), is_end) {
+                self.0.audit.tell(event).await;
+            }
+            if is_end {
+                return;
+            }
+        }
+    }
+
+    /// Counts and notes somebody who is refused, and says so.
+    fn refuse(&self, reason: &'static str, name: Option<&str>, is_ours: bool, from: IpAddr) {
+        self.0.refused.with_label_values(&[reason]).inc();
+        let name = name.filter(|name| Name::new(*name).is_ok()).map(str::to_owned);
+        self.0.refusals.note(Refused {
+            name: name.clone().filter(|_| is_ours),
+            protocol: PROTOCOL,
+            reason,
+            address: from,
+            wanted: name,
+        });
     }
 
     /// Where what they do is written.
@@ -183,6 +232,7 @@ impl People {
             _ => None,
         };
         let Some((name, secret)) = claim else {
+            self.refuse("missing", None, false, from);
             return Err(Problem::unauthorized(
                 "say `Authorization: Bearer <name>.<secret>`; `telltale token create` makes one",
             ));
@@ -195,18 +245,23 @@ impl People {
         let person = known.get(name);
         match person.filter(|person| person.is_proven_by(secret)) {
             Some(person) if person.is_over(Timestamp::now()) => {
+                self.refuse("expired", Some(name), true, from);
                 return Err(Problem::unauthorized("the token has expired"));
             }
             Some(person) => return Ok(person.clone()),
             None => {}
         }
+        let is_ours = person.is_some();
         // Of what can be no name, which may be long, nothing is remembered.
-        if person.is_some() || Name::new(name).is_ok() {
+        if is_ours || Name::new(name).is_ok() {
             let guessed = self.0.guard.take(name, from, Instant::now());
             guessed.map_err(|wait| {
+                self.refuse("slowed", Some(name), is_ours, from);
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts").with_retry_after(wait)
             })?;
         }
+        let reason = if is_ours { "secret" } else { "unknown" };
+        self.refuse(reason, Some(name), is_ours, from);
         Err(Problem::unauthorized("name and secret do not match"))
     }
 }

@@ -1,9 +1,8 @@
-//! Who was refused, told as events: `event.<site>.<thing>.access_refused`.
+//! Who was refused, told as events `access_refused`.
 //!
 //! The first refusal of its kind is told at once, the following ones are counted and told once a minute: whoever
-//! guesses writes no stream full. A name that nobody of ours ever had is no thing: it stands in the detail of an event
-//! of the site itself.
-use crate::metrics::Protocol;
+//! guesses writes no stream full. A name that nobody of ours ever had makes no subject and no kind of its own: it
+//! stands in the detail of an event of the site itself.
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -13,7 +12,7 @@ use std::{
 use telltale_schemas::Event;
 
 /// The event's name. No device may raise one of this name.
-pub(crate) use telltale_nats::rights::ACCESS_REFUSED as EVENT;
+pub use telltale_nats::rights::ACCESS_REFUSED as EVENT;
 /// Refusals of one kind are told again after this time.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Kinds of refusals that are told apart; what comes beyond is told of the site.
@@ -21,20 +20,20 @@ const KINDS_MAX: usize = 1_000;
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
-    /// The device, where it is one of ours.
-    pub(crate) device: Option<String>,
+pub struct Refused {
+    /// Who, where it is one of ours.
+    pub name: Option<String>,
     /// How it came.
-    pub(crate) protocol: Protocol,
+    pub protocol: &'static str,
     /// The word of the metric.
-    pub(crate) reason: &'static str,
+    pub reason: &'static str,
     /// From where.
-    pub(crate) address: IpAddr,
+    pub address: IpAddr,
     /// What it wanted to be, or to write as.
-    pub(crate) wanted: Option<String>,
+    pub wanted: Option<String>,
 }
 
-type Kind = (Option<String>, Protocol, &'static str);
+type Kind = (Option<String>, &'static str, &'static str);
 
 #[derive(Debug)]
 struct Count {
@@ -45,13 +44,13 @@ struct Count {
 
 /// What is to be told.
 #[derive(Debug, Default)]
-pub(crate) struct Audit(Mutex<HashMap<Kind, Count>>);
+pub struct Refusals(Mutex<HashMap<Kind, Count>>);
 
-impl Audit {
+impl Refusals {
     /// Takes a refusal in.
-    pub(crate) fn note(&self, refused: Refused) {
+    pub fn note(&self, refused: Refused) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kind = (refused.device.clone(), refused.protocol, refused.reason);
+        let mut kind = (refused.name.clone(), refused.protocol, refused.reason);
         if counts.len() >= KINDS_MAX && !counts.contains_key(&kind) {
             kind.0 = None;
         }
@@ -64,11 +63,11 @@ impl Audit {
         count.latest = refused;
     }
 
-    /// The events that are due: the device, none for the site, and the event. At the `end`, all that is untold.
-    pub(crate) fn due(&self, now: Instant, end: bool) -> Vec<(Option<String>, Event)> {
+    /// The events that are due, and whose: one of ours, or nobody's. At the `end`, all that is untold.
+    pub fn due(&self, now: Instant, end: bool) -> Vec<(Option<String>, Event)> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
-        counts.retain(|(device, ..), count| {
+        counts.retain(|(name, ..), count| {
             let is_quiet = count
                 .told
                 .is_none_or(|told| now.saturating_duration_since(told) >= AGAIN);
@@ -76,7 +75,7 @@ impl Audit {
                 return !is_quiet;
             }
             if is_quiet || end {
-                due.push((device.clone(), event(count)));
+                due.push((name.clone(), event(count)));
                 count.untold = 0;
                 count.told = Some(now);
             }
@@ -90,7 +89,7 @@ fn event(count: &Count) -> Event {
     let latest = &count.latest;
     let event = Event::new(EVENT)
         .with("reason", latest.reason)
-        .with("protocol", latest.protocol.word())
+        .with("protocol", latest.protocol)
         .with("address", latest.address.to_string())
         .with("times", count.untold);
     match &latest.wanted {
@@ -103,10 +102,10 @@ fn event(count: &Count) -> Event {
 mod tests {
     use super::*;
 
-    fn refused(device: Option<&str>, reason: &'static str) -> Refused {
+    fn refused(name: Option<&str>, reason: &'static str) -> Refused {
         Refused {
-            device: device.map(str::to_owned),
-            protocol: Protocol::Mqtt,
+            name: name.map(str::to_owned),
+            protocol: "mqtt",
             reason,
             address: IpAddr::from([192, 0, 2, 1]),
             wanted: Some("pillar".into()),
@@ -115,9 +114,9 @@ mod tests {
 
     #[test]
     fn the_first_refusal_is_told_at_once_and_the_rest_once_a_minute() {
-        let (audit, begun) = (Audit::default(), Instant::now());
-        audit.note(refused(Some("lamp"), "secret"));
-        let due = audit.due(begun, false);
+        let (refusals, begun) = (Refusals::default(), Instant::now());
+        refusals.note(refused(Some("lamp"), "secret"));
+        let due = refusals.due(begun, false);
         let [(Some(device), event)] = due.as_slice() else {
             panic!("{due:?}")
         };
@@ -129,14 +128,14 @@ mod tests {
             })
         );
         for _ in 0..500 {
-            audit.note(refused(Some("lamp"), "secret"));
+            refusals.note(refused(Some("lamp"), "secret"));
         }
-        assert!(audit.due(begun + Duration::from_secs(59), false).is_empty());
-        let due = audit.due(begun + Duration::from_secs(60), false);
+        assert!(refusals.due(begun + Duration::from_secs(59), false).is_empty());
+        let due = refusals.due(begun + Duration::from_secs(60), false);
         assert_eq!(due[0].1.detail["times"], 500);
-        audit.note(refused(Some("lamp"), "secret"));
+        refusals.note(refused(Some("lamp"), "secret"));
         assert_eq!(
-            audit.due(begun + Duration::from_secs(61), true).len(),
+            refusals.due(begun + Duration::from_secs(61), true).len(),
             1,
             "the end waits for no minute"
         );
@@ -144,12 +143,12 @@ mod tests {
 
     #[test]
     fn kinds_are_told_apart_up_to_a_limit_and_forgotten_when_quiet() {
-        let (audit, begun) = (Audit::default(), Instant::now());
+        let (refusals, begun) = (Refusals::default(), Instant::now());
         for n in 0..KINDS_MAX + 50 {
-            audit.note(refused(Some(&format!("lamp-{n}")), "secret"));
+            refusals.note(refused(Some(&format!("lamp-{n}")), "secret"));
         }
-        audit.note(refused(None, "unknown"));
-        let due = audit.due(begun, false);
+        refusals.note(refused(None, "unknown"));
+        let due = refusals.due(begun, false);
         assert_eq!(
             due.iter().filter(|(device, _)| device.is_some()).count(),
             KINDS_MAX
@@ -160,7 +159,7 @@ mod tests {
             KINDS_MAX as u64 + 51,
             "none is lost"
         );
-        assert!(audit.due(begun + AGAIN, false).is_empty());
-        assert!(audit.0.lock().unwrap().is_empty());
+        assert!(refusals.due(begun + AGAIN, false).is_empty());
+        assert!(refusals.0.lock().unwrap().is_empty());
     }
 }
