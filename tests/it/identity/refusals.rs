@@ -3,7 +3,7 @@ use super::{JSON, Line, OWN, WITHIN, documents, refusals, revoked, rotated, unti
 use crate::bridging::{device::Device, site::Site};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use telltale_nats::{async_nats::HeaderValue, header};
+use telltale_nats::{Lane, Name, Subject, async_nats::HeaderValue, header};
 use telltale_runtime::identity::issue::Wish;
 use telltale_schemas::{Kind, check};
 use telltale_tests::eventually_async;
@@ -57,7 +57,9 @@ async fn a_wrong_missing_revoked_or_another_s_credential_is_refused_counted_and_
     eventually_async("each refusal is an event", WITHIN, || async {
         let events = documents(&site, "EVENTS", ".access_refused").await;
         let has = |thing: &str, reason: &str, protocol: &str| {
-            let subject = format!("event.local.{thing}.access_refused");
+            let name = |plain: &str| Name::new(plain).unwrap();
+            let subject =
+                Subject::named(Lane::Event, name("local"), name(thing), name("access_refused")).to_string();
             events.iter().any(|(found, event)| {
                 let detail = &event["data"]["detail"];
                 *found == subject && detail["reason"] == reason && detail["protocol"] == protocol
