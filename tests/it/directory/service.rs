@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use telltale_gateway::auth::Scope;
 use telltale_nats::{
+    Name,
     async_nats::{Client, HeaderMap},
-    rights,
+    rights, subject,
 };
 use telltale_tests::eventually_async;
 
@@ -17,7 +18,7 @@ async fn ask(client: &Client, operation: &str, token: Option<&str>, body: Value)
     if let Some(token) = token {
         headers.insert("Authorization", format!("Bearer {token}"));
     }
-    let subject = format!("api.local.things.{operation}");
+    let subject = subject::api(&Name::new("local").unwrap(), "things", operation);
     let answer = client
         .request_with_headers(subject, headers, body.to_string().into())
         .await
