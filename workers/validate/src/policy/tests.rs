@@ -4,7 +4,8 @@ use serde_json::json;
 
 /// Where that is expected of property `p`.
 fn policy(property: Value) -> Policy {
-    serde_json::from_value(json!({"properties": {"p": property}})).unwrap()
+    let properties: Value = [("p".to_owned(), property)].into_iter().collect();
+    serde_json::from_value(json!({ "properties": properties })).unwrap()
 }
 
 fn number(v: f64, u: Option<&str>) -> Record {
