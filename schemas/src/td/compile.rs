@@ -131,7 +131,7 @@ impl Properties<'_> {
             .and_then(|unit| units::to_primary(unit, 0.0))
             .map(|(primary, _)| primary);
         let ucum = match primary {
-            Some(primary) => vocabulary::ucum(primary).map(str::to_owned),
+            Some(primary) => units::ucum(primary).map(str::to_owned),
             None => told_ucum(place).map(str::to_owned),
         };
         let members = [("observed", observed), ("ucum", ucum)];

@@ -149,7 +149,7 @@ impl Seen {
         if let Some(unit) = self.unit() {
             put("unit", unit.into());
             let primary = units::to_primary(unit, 0.0).map(|(primary, _)| primary);
-            if let Some(ucum) = primary.and_then(vocabulary::ucum) {
+            if let Some(ucum) = primary.and_then(units::ucum) {
                 put("ucum", ucum.into());
             }
         }

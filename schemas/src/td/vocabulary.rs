@@ -166,30 +166,6 @@ const ONTOLOGIES: [(&str, &str); 46] = [
     ("MicroGM-PER-M3", "ug/m3"),
 ];
 
-/// A primary unit of SenML in the Unified Code for Units of Measure; `None` where UCUM has none.
-pub(super) fn ucum(primary: &str) -> Option<&'static str> {
-    // The others are spelled alike.
-    Some(match primary {
-        "lat" | "lon" => "deg",
-        "pH" => "[pH]",
-        "dBW" => "dB[W]",
-        "Bspl" => "B[SPL]",
-        "count" => "{count}",
-        "beats" => "{beats}",
-        "beat/min" => "{beats}/min",
-        "/" => "1",
-        "%RH" | "%EL" => "%",
-        "EL" => "s",
-        "B" => "By",
-        "VA" => "V.A",
-        "VAs" => "V.A.s",
-        "var" => "V.A{reactive}",
-        "vars" => "V.A.s{reactive}",
-        "NTU" => "{NTU}",
-        other => units::PRIMARY.iter().copied().find(|known| *known == other)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,14 +189,6 @@ mod tests {
         for (name, unit) in ONTOLOGIES {
             assert!(units::to_primary(unit, 0.0).is_some(), "{name}");
         }
-    }
-
-    #[test]
-    fn every_primary_unit_has_a_code() {
-        for primary in units::PRIMARY {
-            assert!(ucum(primary).is_some(), "{primary}");
-        }
-        assert_eq!(ucum("widget"), None);
     }
 
     #[test]

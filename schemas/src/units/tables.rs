@@ -21,13 +21,13 @@ pub(super) const UCUM: &[(&str, &str)] = &[
     ("%RH", "%"),
     ("%EL", "%"),
     ("EL", "s"),
-    ("beat/min", "{beat}/min"),
-    ("beats", "{beat}"),
+    ("beat/min", "{beats}/min"),
+    ("beats", "{beats}"),
     ("B", "By"),
     ("VA", "V.A"),
     ("VAs", "V.A.s"),
-    ("var", "V.A"),
-    ("vars", "V.A.s"),
+    ("var", "V.A{reactive}"),
+    ("vars", "V.A.s{reactive}"),
     ("NTU", "{NTU}"),
 ];
 
