@@ -2,7 +2,7 @@
 //!
 //! What is proposed is to be read by somebody before it holds: what was seen stands beside each property as
 //! `telltale:seen`.
-use super::{check::AFFORDANCES, model, thing_id, vocabulary, vocabulary::of_property, vocabulary::of_thing};
+use super::{check::AFFORDANCES, model, thing_id, vocabulary::of_property, vocabulary::of_thing};
 use crate::{Record, Timestamp, units};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
