@@ -43,11 +43,12 @@ use std::{
 use telltale_nats::{Name, manifest::Manifest};
 
 /// The values of `.telltale/env`, in the order in which they are written.
-const VALUES: [&str; 12] = [
+const VALUES: [&str; 13] = [
     "TELLTALE_SITE",
     "NATS_URL",
     "NATS_NKEY_SEED_FILE",
     "DATABASE_URL",
+    "QUERY_DATABASE_URL",
     "DATABASE_ADMIN_URL",
     "BRIDGE_URL",
     "BRIDGE_TOKEN",

@@ -23,4 +23,4 @@ comment on column public.audit.status is 'The HTTP status that it was answered w
 comment on column public.audit.address is 'The address it came from.';
 comment on column public.audit.message_id is 'Id of the event.';
 
-grant select on public.audit to telltale_reader;
+grant select on public.audit to telltale_reader, telltale_query;

@@ -21,4 +21,4 @@ comment on column public.epochs.last is 'The greatest sequence that is known to 
 comment on column public.epochs.settled is 'Up to this sequence nothing is under way any more: what has no fate there is missing.';
 comment on column public.epochs.checked is 'When that was found; UTC, to the microsecond.';
 
-grant select on public.epochs to telltale_reader;
+grant select on public.epochs to telltale_reader, telltale_query;

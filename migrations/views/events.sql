@@ -18,4 +18,4 @@ comment on column public.events.data is 'The particulars; units as the event''s 
 comment on column public.events.message_id is 'Id of the event.';
 comment on column public.events.causation_id is 'Id of the message that it follows from.';
 
-grant select on public.events to telltale_reader;
+grant select on public.events to telltale_reader, telltale_query;

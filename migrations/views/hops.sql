@@ -29,4 +29,4 @@ comment on column public.hops.seq is 'Its sequence in RAW.';
 comment on column public.hops.causation_id is 'Id of the message that it follows from; of an entry in quarantine, of what was refused.';
 comment on column public.hops.hops is 'Stages in order, separated by commas, each <stage>;<attempt>;<start>;<end> in microseconds since 1970.';
 
-grant select on public.hops to telltale_reader;
+grant select on public.hops to telltale_reader, telltale_query;

@@ -51,4 +51,4 @@ comment on column public.latest.ordinal is 'Position of the record in its messag
 comment on column public.latest.kind is 'observation (measured) or derivation (computed from others).';
 comment on column public.latest.annotation is 'What was known about the thing at that time: foi (feature of interest), location (GeoJSON, degrees), tdrev and more.';
 
-grant select on public.latest to telltale_reader;
+grant select on public.latest to telltale_reader, telltale_query;

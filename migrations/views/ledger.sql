@@ -9,4 +9,4 @@ comment on column public.ledger.block is 'Sequence divided by 65536: one row hol
 comment on column public.ledger.fate is 'stored, duplicate, quarantined, unkept (refused, and the quarantine was full), or removed (an operator wrote it off).';
 comment on column public.ledger.seqs is 'The sequences, as a set of ranges.';
 
-grant select on public.ledger to telltale_reader;
+grant select on public.ledger to telltale_reader, telltale_query;

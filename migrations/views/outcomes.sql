@@ -26,4 +26,4 @@ comment on column public.outcomes.request is 'The command itself, with queued an
 comment on column public.outcomes.expires is 'After this it is never carried out; UTC, to the microsecond.';
 comment on column public.outcomes.message_id is 'Id of the outcome.';
 
-grant select on public.outcomes to telltale_reader;
+grant select on public.outcomes to telltale_reader, telltale_query;

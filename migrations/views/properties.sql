@@ -56,4 +56,4 @@ comment on column public.properties.observed is 'Whether there was ever a readin
 comment on column public.properties.write_only is 'Whether it can only be written, so that silence is well.';
 comment on column public.properties.last is 'The time of its newest reading; UTC, to the microsecond. Asked for many things, this takes long.';
 
-grant select on public.properties to telltale_reader;
+grant select on public.properties to telltale_reader, telltale_query;

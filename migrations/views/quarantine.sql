@@ -62,4 +62,4 @@ comment on column public.quarantine.edited_at is 'When they were corrected.';
 comment on column public.quarantine.edited_by is 'Who corrected them.';
 comment on column public.quarantine.sequence is 'Where it stands in the stream QUARANTINE, until it is replayed or dropped.';
 
-grant select on public.quarantine to telltale_reader;
+grant select on public.quarantine to telltale_reader, telltale_query;

@@ -43,4 +43,4 @@ comment on column public.readings.ordinal is 'Position of the record in its mess
 comment on column public.readings.kind is 'observation (measured) or derivation (computed from others).';
 comment on column public.readings.annotation is 'What was known about the thing at that time: foi (feature of interest), location (GeoJSON, degrees), tdrev and more; {"registered": false} for a thing that nobody registered.';
 
-grant select on public.readings to telltale_reader;
+grant select on public.readings to telltale_reader, telltale_query;

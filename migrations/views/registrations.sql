@@ -26,4 +26,4 @@ comment on column public.registrations.source is 'Site and program that wrote it
 comment on column public.registrations.message_id is 'Id of the message.';
 comment on column public.registrations.causation_id is 'Id of the message that it follows from.';
 
-grant select on public.registrations to telltale_reader;
+grant select on public.registrations to telltale_reader, telltale_query;

@@ -1,6 +1,7 @@
 -- What a device is, and since when a thing is there, is read from its registrations where its entry does not say
--- it; a column that is not asked for costs nothing.
-create or replace view public.things as
+-- it; a column that is not asked for costs nothing. A barrier, so that no condition of a query is tried on what is
+-- hidden here.
+create or replace view public.things with (security_barrier) as
 select
     t.thing,
     t.site,
@@ -46,4 +47,4 @@ comment on column public.things.created is 'When it was registered first; UTC, t
 comment on column public.things.modified is 'When its registration was changed last; UTC, to the microsecond.';
 comment on column public.things.expires is 'When it is taken away unless it is registered again; UTC, to the microsecond; NULL for never.';
 
-grant select on public.things to telltale_reader;
+grant select on public.things to telltale_reader, telltale_query;

@@ -19,6 +19,8 @@ use std::{
 pub const OWNER: &str = "telltale";
 /// Who may read the public views.
 pub const READER: &str = "telltale_reader";
+/// Whose rights `POST /query` has.
+pub const QUERY: &str = "telltale_query";
 /// The database.
 pub const DATABASE: &str = "telltale";
 
@@ -269,14 +271,15 @@ pub async fn make_database(client: &tokio_postgres::Client, name: &str) -> Resul
     Ok(())
 }
 
-/// Gives the reading role a password, which migrations do not.
-pub async fn let_reader_in(
+/// Gives a role a password, which migrations do not.
+pub async fn let_in(
     client: &tokio_postgres::Client,
+    role: &str,
     password: &str,
 ) -> Result<(), tokio_postgres::Error> {
     let literal = password.replace('\'', "''");
     client
-        .batch_execute(&format!("alter role {READER} login password '{literal}'"))
+        .batch_execute(&format!("alter role {role} login password '{literal}'"))
         .await
 }
 

@@ -56,11 +56,13 @@ impl Elsewhere {
         let administrator = Administrator::load_or_make(layout)?;
         let client = layout.seed(rights::CLIENT);
         let reader = database::reader(&admin, secrets)?;
+        let query = database::query(&admin, secrets)?;
         let told = [
             ("TELLTALE_SITE", self.site.plain()),
             ("NATS_URL", &self.nats_url),
             ("NATS_NKEY_SEED_FILE", &client.to_string_lossy()),
             ("DATABASE_URL", &reader),
+            ("QUERY_DATABASE_URL", &query),
             ("DATABASE_ADMIN_URL", &admin),
             ("BRIDGE_URL", &self.bridge_url),
             ("MQTT_URL", &self.mqtt_url),

@@ -41,12 +41,9 @@ impl Surroundings<'_> {
             .with_context(|| format!("no {name} yet"))
     }
 
-    /// How the process `name` gets to a server.
-    fn way(&self, name: &str, server: Server) -> anyhow::Result<String> {
-        let straight = self.value(match server {
-            Server::Nats => "NATS_URL",
-            Server::Database => "DATABASE_ADMIN_URL",
-        })?;
+    /// How the process `name` gets to a server, the straight way to which is that value.
+    fn way(&self, name: &str, server: Server, value: &str) -> anyhow::Result<String> {
+        let straight = self.value(value)?;
         let links = self.links.iter();
         let mut own = links.filter(|link| link.process == name && link.server == server);
         Ok(own
@@ -61,7 +58,10 @@ impl Surroundings<'_> {
         let key = self.layout.seal_key().to_string_lossy().into_owned();
         let mut env = vec![
             ("TELLTALE_SITE".to_owned(), self.site.plain().to_owned()),
-            ("TELLTALE_NATS_URL".to_owned(), self.way(name, Server::Nats)?),
+            (
+                "TELLTALE_NATS_URL".to_owned(),
+                self.way(name, Server::Nats, "NATS_URL")?,
+            ),
             ("TELLTALE_NATS_SEED_FILE".to_owned(), seed),
             ("TELLTALE_HEALTH_LISTEN".to_owned(), health.to_string()),
             // Its log is a file that a person will read.
@@ -78,9 +78,18 @@ impl Surroundings<'_> {
                 tell("TELLTALE_GATEWAY_LISTEN", address(self.value("GATEWAY_URL")?));
                 tell("TELLTALE_MQTT_URL", self.value("MQTT_URL")?.to_owned());
                 tell("TELLTALE_NATS_PUBLIC_URL", self.value("NATS_URL")?.to_owned());
+                for (told, value) in [
+                    ("TELLTALE_DATABASE_URL", "DATABASE_URL"),
+                    ("TELLTALE_QUERY_DATABASE_URL", "QUERY_DATABASE_URL"),
+                ] {
+                    tell(told, self.way(name, Server::Database, value)?);
+                }
             }
             "validate" => tell("TELLTALE_SEAL_KEY_FILE", key),
-            "store" => tell("TELLTALE_DATABASE_URL", self.way(name, Server::Database)?),
+            "store" => tell(
+                "TELLTALE_DATABASE_URL",
+                self.way(name, Server::Database, "DATABASE_ADMIN_URL")?,
+            ),
             _ => {}
         }
         env.extend(self.more.iter().cloned());
@@ -119,7 +128,7 @@ impl Surroundings<'_> {
         let seed = self.layout.seed(name).to_string_lossy().into_owned();
         // The names that clients in other languages know.
         spec.env.extend([
-            ("NATS_URL".to_owned(), self.way(name, Server::Nats)?),
+            ("NATS_URL".to_owned(), self.way(name, Server::Nats, "NATS_URL")?),
             ("NATS_NKEY_SEED_FILE".to_owned(), seed),
         ]);
         spec.env.extend(

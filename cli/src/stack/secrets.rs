@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 const LENGTH: usize = 32;
 
-/// The passwords of the database's two roles.
+/// The passwords of the database's roles.
 #[derive(Clone)]
 pub struct Secrets {
     pub(super) owner: String,
     pub(super) reader: String,
+    pub(super) query: String,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -37,6 +38,7 @@ impl Secrets {
         let secrets = Self {
             owner: take("OWNER"),
             reader: take("READER"),
+            query: take("QUERY"),
         };
         if kept.len() == before {
             return Ok(secrets); // The folder may be one that is only read.

@@ -192,6 +192,7 @@ impl Stack {
             done.known
         ));
         self.set("DATABASE_URL", database::reader(admin, secrets)?);
+        self.set("QUERY_DATABASE_URL", database::query(admin, secrets)?);
         self.set("DATABASE_ADMIN_URL", admin);
         Ok(())
     }

@@ -67,6 +67,7 @@ fn secrets(pipeline: &Pipeline) -> Vec<String> {
         "MQTT_PASSWORD",
         "DATABASE_ADMIN_URL",
         "DATABASE_URL",
+        "QUERY_DATABASE_URL",
     ]
     .iter()
     .map(|name| pipeline.stack.env(name))
