@@ -127,6 +127,18 @@ pub(crate) fn is_uri(text: &str) -> bool {
     SCHEMAS.uri.is_valid(&Value::from(text))
 }
 
+/// What is wrong with a value by a data schema of a Thing Description (JSON Schema draft 7, of which it is a part), or
+/// why that cannot be told: the schema comes from a stranger.
+pub fn against(schema: &Value, value: &Value) -> Result<Vec<Fault>, String> {
+    let validator = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft7)
+        .with_pattern_options(PatternOptions::regex())
+        .offline()
+        .build(schema)
+        .map_err(|error| cut(&error.to_string(), MESSAGE_MAX))?;
+    Ok(faults(&validator, value))
+}
+
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::compile);
 
 struct Schemas {
@@ -217,6 +229,23 @@ mod tests {
             data(Kind::Reading, &json!({ "records": [{ "n": "a", "v": 1 }] })),
             []
         );
+    }
+
+    #[test]
+    fn a_value_is_judged_by_a_data_schema_and_a_schema_that_is_none_is_told() {
+        let schema = json!({ "type": "object", "properties": { "level": { "maximum": 1 } }, "unit": "%", "forms": [] });
+        assert_eq!(against(&schema, &json!({ "level": 1 })), Ok(vec![]));
+        assert_eq!(
+            against(&schema, &json!({ "level": 2 })).unwrap()[0].pointer,
+            "/level"
+        );
+        for none in [
+            json!({ "type": 7 }),
+            json!({ "$ref": "http://127.0.0.1:1/x" }),
+            json!({ "pattern": "(?=a)" }),
+        ] {
+            assert!(against(&none, &json!("a")).is_err(), "{none}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use crate::{
     auth::People,
     directory::{Bases, Feed},
     registry::Registry,
+    sql::Pools,
 };
 use std::sync::Arc;
-use telltale_nats::{Name, async_nats::Client};
+use telltale_nats::{Name, Publisher, async_nats::Client};
 use tokio_util::sync::CancellationToken;
 
 /// The state of the router. Clones share it.
@@ -26,6 +27,9 @@ pub(crate) struct Parts {
     pub(crate) feed: Feed,
     pub(crate) people: People,
     pub(crate) bases: Bases,
+    pub(crate) sql: Pools,
+    /// Of commands.
+    pub(crate) publisher: Publisher,
     /// Cancelled when the process ends: what streams for ever ends then.
     pub(crate) stop: CancellationToken,
 }
@@ -63,6 +67,16 @@ impl App {
     /// The addresses that clients know us by.
     pub(crate) fn bases(&self) -> &Bases {
         &self.0.bases
+    }
+
+    /// The ways to the data.
+    pub(crate) fn sql(&self) -> &Pools {
+        &self.0.sql
+    }
+
+    /// Where commands go out.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.0.publisher
     }
 
     /// Cancelled when the process ends.

@@ -8,18 +8,24 @@
 //! | [`registry`] | writing the bucket `things`, and telling what changed; the command line uses it too |
 //! | [`directory`] | the W3C directory of Thing Descriptions, `.well-known`, CoRE links |
 //! | [`auth`] | people's tokens and what they are for, the audit, the credentials of devices |
+//! | [`data`] | properties, actions, events, history |
+//! | [`query`] | `POST /query` |
+//! | [`sql`] | sessions with PostgreSQL, and rows as the body of an answer |
 //! | [`app`] | what all handlers share |
 //! | [`openapi`], [`asyncapi`] | what there is over HTTP, and over NATS, for programs to read |
 //! | [`service`] | the directory as a NATS service |
 pub mod app;
 pub mod asyncapi;
 pub mod auth;
+mod data;
 mod directory;
 mod metrics;
 mod openapi;
 mod process;
+mod query;
 pub mod registry;
 mod service;
+mod sql;
 
 pub use app::App;
 pub use process::{command, run};
@@ -42,6 +48,8 @@ fn api() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .merge(directory::routes())
         .merge(auth::routes())
+        .merge(data::routes())
+        .merge(query::routes())
 }
 
 /// The whole HTTP face.

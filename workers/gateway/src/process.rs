@@ -6,10 +6,14 @@ use crate::{
     metrics::Metrics,
     registry::Registry,
     service,
+    sql::{Pools, SqlArgs},
 };
 use anyhow::Context as _;
 use std::{net::SocketAddr, process::ExitCode};
-use telltale_nats::rights;
+use telltale_nats::{
+    publish::{Options, Publisher},
+    rights,
+};
 use telltale_runtime::{
     Daemon, daemon,
     web::{self, door::Door, listen},
@@ -54,6 +58,8 @@ pub(crate) struct Args {
         default_value_t = 1024
     )]
     connections_max: usize,
+    #[command(flatten)]
+    sql: SqlArgs,
 }
 
 /// The process `telltale-gateway`.
@@ -71,6 +77,7 @@ pub fn command() -> clap::Command {
 }
 
 async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
+    let sql = Pools::new(&args.sql)?;
     let metrics = Metrics::new(daemon.registry()).context("register metrics")?;
     let listener = listen::bind(args.listen, args.insecure).await?;
     let at = listener.local_addr().context("read the HTTP address")?;
@@ -93,6 +100,8 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         feed,
         people,
         bases,
+        sql,
+        publisher: Publisher::new(client.clone(), Options::default()),
         stop: stop.clone(),
     });
     let following_things = app.registry().follow(health.check("things"), stop);

@@ -94,7 +94,8 @@ pub(crate) struct WorkerArgs {
     pub(crate) fault_dir: Option<PathBuf>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// For arguments that are durations: `500ms`, `30s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
     telltale_schemas::duration::parse(text)
         .ok_or_else(|| format!("`{text}` is not a duration such as 30s or 500ms"))
 }

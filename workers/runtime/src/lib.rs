@@ -36,6 +36,7 @@ pub mod verdict;
 pub mod web;
 pub mod worker;
 
+pub use args::duration;
 pub use daemon::{Daemon, command_daemon, daemon};
 pub use delivery::{Cause, Delivery};
 pub use health::{Check, Health};
