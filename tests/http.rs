@@ -27,6 +27,36 @@ impl Answer {
     }
 }
 
+/// What came back, as it came.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    headers: ureq::http::HeaderMap,
+    /// The body; `Err` where it broke off.
+    pub text: Result<String, String>,
+}
+
+impl Reply {
+    /// A header, empty where it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        let text = self.text.as_deref().unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+}
+
+/// Most of a body that is read.
+const BODY_MAX: u64 = 256 << 20;
+
 /// One client; keeps its connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -96,6 +126,38 @@ impl Client {
             body: serde_json::from_str(&text).unwrap_or_default(),
             text,
             headers,
+        })
+    }
+
+    /// Any request; `Err` where there was no answer.
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Reply, String> {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let failed = |e: ureq::http::Error| e.to_string();
+        let answer = if body.is_empty() && method == "GET" {
+            self.agent.run(request.body(()).map_err(failed)?)
+        } else {
+            self.agent.run(request.body(body).map_err(failed)?)
+        };
+        let mut response = answer.map_err(|e| e.to_string())?;
+        let text = response.body_mut().with_config().limit(BODY_MAX).read_to_string();
+        Ok(Reply {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: text.map_err(|e| e.to_string()),
         })
     }
 
