@@ -12,6 +12,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use telltale_runtime::web::problem;
+use telltale_schemas::check::FILES;
 use utoipa::{ToSchema, openapi::OpenApi};
 
 /// A W3C Thing Description 1.1.
@@ -111,6 +112,7 @@ fn complete(mut document: Value) -> Value {
         "token": { "type": "http", "scheme": "bearer", "description": "`telltale token create` makes one." }
     });
     document["components"]["schemas"]["Problem"] = problem_schema();
+    document["components"]["schemas"]["Description"] = description_schema();
     let paths = document["paths"].as_object_mut();
     for item in paths.into_iter().flat_map(Map::values_mut) {
         for method in METHODS {
@@ -130,6 +132,13 @@ fn complete_operation(operation: &mut Value) {
         .iter()
         .chain(WITH_TOKEN.iter().filter(|_| with_token))
         .chain(WITH_BODY.iter().filter(|_| with_body));
+    // A parameter that may be left out cannot be `null`: there is no such value in an address or a header.
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        if let Some(Value::Array(types)) = parameter.pointer_mut("/schema/type") {
+            types.retain(|kind| kind != "null");
+        }
+    }
     if !operation["responses"].is_object() {
         operation["responses"] = json!({});
     }
@@ -145,6 +154,20 @@ fn complete_operation(operation: &mut Value) {
             response["content"] = json!({ problem::MEDIA_TYPE: { "schema": schema } });
         }
     }
+}
+
+/// Our own schema of descriptions, as a part of this document: what it refers to is here too.
+fn description_schema() -> Value {
+    let file = FILES
+        .iter()
+        .find(|(name, _)| *name == "thing-description.v1.schema.json");
+    let text = file.map_or("{}", |(_, text)| *text);
+    let text = text.replace("\"#/$defs/", "\"#/components/schemas/Description/$defs/");
+    let mut schema: Value = serde_json::from_str(&text).unwrap_or_default();
+    if let Some(members) = schema.as_object_mut() {
+        members.remove("$schema");
+    }
+    schema
 }
 
 fn problem_schema() -> Value {

@@ -58,6 +58,33 @@ enum Format {
     Collection,
 }
 
+/// What a page is answered with, for the document alone.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it says what the answer is, which is written otherwise")]
+enum Listed {
+    Array(Vec<Description>),
+    Collection(Collection),
+}
+
+/// A page as a collection (W3C WoT Discovery §7.3.1.5).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it says what the answer is, which is written otherwise")]
+struct Collection {
+    #[schema(rename = "@context")]
+    context: String,
+    #[schema(rename = "@type")]
+    kind: String,
+    #[schema(rename = "@id")]
+    id: String,
+    /// How many descriptions there are in all.
+    total: u64,
+    members: Vec<Description>,
+    /// The path of the next page, if there is one.
+    #[schema(required = false)]
+    next: String,
+}
+
 /// A page of the descriptions, in the order of their ids.
 #[utoipa::path(
     get,
@@ -67,7 +94,7 @@ enum Format {
     params(Asked),
     responses(
         (status = 200, description = "The page. `Link` has the next one, and the whole list with the tag of its state.",
-            body = Vec<Description>, content_type = "application/ld+json", headers(("Link" = String))),
+            body = Listed, content_type = "application/ld+json", headers(("Link" = String))),
         (status = 400, description = "No such page."),
     )
 )]
