@@ -138,6 +138,12 @@ fn complete_operation(operation: &mut Value) {
         if let Some(Value::Array(types)) = parameter.pointer_mut("/schema/type") {
             types.retain(|kind| kind != "null");
         }
+        // Said by its bounds; a format of fewer bits than they have would contradict them.
+        if let Some(schema) = parameter.get_mut("schema").and_then(Value::as_object_mut)
+            && schema.contains_key("maximum")
+        {
+            schema.remove("format");
+        }
     }
     if !operation["responses"].is_object() {
         operation["responses"] = json!({});
