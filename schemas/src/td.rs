@@ -118,7 +118,7 @@ pub fn thing_id(name: &str) -> String {
 fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let length: usize = name.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum();
-    (1..=TOKEN_MAX).contains(&length) && !name.starts_with('_')
+    (1..=TOKEN_MAX).contains(&length) && !name.starts_with('_') && !name.contains(char::is_control)
 }
 
 /// Percent-encoded, so that it is one segment of a path and of a URN.
@@ -186,6 +186,7 @@ mod tests {
             "urn:telltale:thing:%C3",
             "urn:telltale:thing:urn:x:1",
             "urn:telltale:thing:_pack",
+            "urn:telltale:thing:a%0Ab",
             long.as_str(),
         ] {
             assert_eq!(thing_name(id), None, "{id}");

@@ -109,3 +109,44 @@ fn sizes(whole: &Place<'_>, faults: &mut Vec<Fault>) {
         faults.push(whole.fault(format!("{bytes} bytes are more than {}", LIMITS.bytes)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn described(properties: &Value) -> Value {
+        json!({
+            "@context": crate::td::CONTEXT,
+            "title": "T",
+            "securityDefinitions": {"none": {"scheme": "nosec"}},
+            "security": "none",
+            "properties": properties,
+        })
+    }
+
+    fn property(bytes: usize) -> Value {
+        json!({"description": "x".repeat(bytes), "forms": [{"href": "/p"}]})
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_in_its_place() {
+        assert_eq!(check(&described(&json!({"p": property(16_000)}))), []);
+        let faults = check(&described(&json!({"p": property(17_000)})));
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].pointer, "/properties/p");
+        let many: serde_json::Map<String, Value> = (0..20)
+            .map(|index| (format!("p{index}"), property(16_000)))
+            .collect();
+        let faults = check(&described(&many.into()));
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].pointer, "", "no property, but all of them");
+    }
+
+    #[test]
+    fn of_many_faults_some_are_told() {
+        let many: serde_json::Map<String, Value> =
+            (0..50).map(|index| (format!("p{index}"), json!({}))).collect();
+        assert_eq!(check(&described(&many.into())).len(), FAULTS_MAX);
+    }
+}

@@ -54,6 +54,16 @@ pub fn path(thing: &str) -> String {
     format!("/things/{}", escaped(thing))
 }
 
+/// Where the gateway has a property or an action; of an event, the page of when it happened.
+pub(super) fn address(path: &str, kind: &str, name: &str) -> String {
+    let name = escaped(name);
+    if kind == "events" {
+        format!("{path}/events?name={name}")
+    } else {
+        format!("{path}/{kind}/{name}")
+    }
+}
+
 /// The description with our forms and its registration. `retrieved` is when it is served.
 ///
 /// A form whose address the affordance has already is not added again.
@@ -165,21 +175,15 @@ impl<'a> Ours<'a> {
 
     fn http(&self, kind: &str, name: &str, (reads, writes): (bool, bool)) -> Option<Value> {
         let base = self.bases.http?;
-        let at = format!("{base}{}/{kind}", self.path);
-        let mut form = match kind {
-            "properties" => {
-                let ops = [("readproperty", reads), ("writeproperty", writes)];
-                let ops = ops
-                    .into_iter()
-                    .filter(|(_, is_allowed)| *is_allowed)
-                    .map(|(op, _)| op);
-                json!({"href": format!("{at}/{}", escaped(name)), "op": ops.collect::<Vec<_>>()})
-            }
-            "actions" => json!({"href": format!("{at}/{}", escaped(name)), "op": ["invokeaction"]}),
-            _ => json!({
-                "href": at, "op": ["subscribeevent"], "subprotocol": "sse", "contentType": "text/event-stream",
-            }),
+        let ops: &[(&str, bool)] = match kind {
+            "properties" => &[("readproperty", reads), ("writeproperty", writes)],
+            "actions" => &[("invokeaction", true)],
+            _ => &[("subscribeevent", true)],
         };
+        let ops = ops.iter().filter(|(_, is_allowed)| *is_allowed);
+        let ops: Vec<&str> = ops.map(|(op, _)| *op).collect();
+        let href = format!("{base}{}", address(&self.path, kind, name));
+        let mut form = json!({"href": href, "op": ops});
         let (member, security) = &self.http_security;
         form[*member] = security.clone();
         Some(form)
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(
             hrefs(&served, "/events/broken")[1..],
             [
-                "http://127.0.0.1:8080/things/urn:dev:1/events",
+                "http://127.0.0.1:8080/things/urn:dev:1/events?name=broken",
                 "mqtt://127.0.0.1:1883/things/urn:dev:1/events/broken",
                 "nats://127.0.0.1:4222/Subscribe.broken",
             ]

@@ -3,8 +3,7 @@
 //! A placeholder is `{{NAME}}` in any text of a model; where the text is nothing else, what takes its place keeps its
 //! type. `telltale:placeholders` of a model tells them: `{"NAME": {"description": …, "default": …}}`.
 use super::{
-    TERMS, check, check::AFFORDANCES, check::THING_MODEL, escaped, forms, merge, place::Place, thing_id,
-    thing_name,
+    TERMS, check, check::AFFORDANCES, check::THING_MODEL, forms, merge, place::Place, thing_id, thing_name,
 };
 use crate::{
     kinds::Fault,
@@ -330,11 +329,7 @@ pub(super) fn give_forms(members: &mut Map<String, Value>, id: &str) {
             let Value::Object(affordance) = affordance else {
                 continue;
             };
-            let form = if kind == "events" {
-                json!({"href": format!("{path}/events"), "subprotocol": "sse", "contentType": "text/event-stream"})
-            } else {
-                json!({"href": format!("{path}/{kind}/{}", escaped(name))})
-            };
+            let form = json!({"href": forms::address(&path, kind, name)});
             affordance.entry("forms").or_insert_with(|| json!([form]));
         }
     }

@@ -266,7 +266,7 @@ fn any_envelope<D: Document + std::fmt::Debug>(
         text(),
         prop::option::of("00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]"),
     );
-    let names = (".{1,100}", any_name(), "[A-Za-z0-9-]{1,20}");
+    let names = ("[^\\x00-\\x1f\\x7f]{1,100}", any_name(), "[A-Za-z0-9-]{1,20}");
     (data, names, times, prop::option::of(any_rawseq()), texts).prop_map(
         |(data, (id, thing, site), (time, recordedtime, expirytime), rawseq, texts)| Envelope {
             recordedtime,
