@@ -119,12 +119,11 @@ impl Drop for Present {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::new_token;
 
     const GRACE: Duration = Duration::from_secs(10);
 
     fn lamp() -> Credential {
-        new_token("lamp").2
+        Credential::of("lamp")
     }
 
     fn enter(presence: &Presence, credential: &Credential) -> Option<Present> {

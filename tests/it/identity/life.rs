@@ -160,11 +160,11 @@ async fn a_thing_moves_to_another_site_with_its_credential_its_commands_and_one_
     pipeline.until(sites, 2, WITHIN).await;
     let registered = "select count(*) from things where thing = 'lamp-1' and site = 'a8'";
     pipeline.until(registered, 1, WITHIN).await;
-    let history = "select site, change from registrations where thing = 'lamp-1'
+    let history = "select site, change, detail->>'to' from registrations where thing = 'lamp-1'
         and change in ('created', 'moved') order by time";
     assert_eq!(
         pipeline.rows(history).await,
-        ["local|created", "local|moved", "a8|created"]
+        ["local|created", "local|moved|a8", "a8|created"]
     );
     let again = code(&pipeline, &format!("{line} --yes")).await;
     assert_eq!(again, Some(1), "it is gone");

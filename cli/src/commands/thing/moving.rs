@@ -19,7 +19,7 @@ use telltale_nats::{
     client,
 };
 use telltale_runtime::{identity::issue, things};
-use telltale_schemas::{kinds::Change, thing::Entry};
+use telltale_schemas::thing::Entry;
 
 pub(super) const EXAMPLES: &str = "Examples:
   telltale thing move lamp-1 --to /srv/a8-km43
@@ -170,7 +170,7 @@ async fn carry(from: &Place, to: &Place, thing: &Name, entry: Entry) -> anyhow::
             .await
             .context("take the credential along")?;
     }
-    let removed = from.registry.remove(thing, Change::Moved, None, known::BY).await;
+    let removed = from.registry.moved(thing, &to.site, known::BY).await;
     if let Err(error) = removed {
         issue::revoke(&to.credentials, thing).await?;
         return Err(known::refused(error));

@@ -1,5 +1,6 @@
 //! Telling what changed: a `registration` on `thing.<site>.<thing>.<change>`.
 use super::{Error, Inner};
+use serde_json::{Map, Value};
 use telltale_nats::{Lane, Name, Outgoing, Subject, header};
 use telltale_schemas::{Envelope, Registration, Timestamp, kinds::Change, thing::Entry};
 
@@ -13,6 +14,8 @@ pub(super) struct Changed<'a> {
     pub(super) entry: Option<&'a Entry>,
     /// Who did it, if a person did.
     pub(super) by: Option<&'a str>,
+    /// The particulars.
+    pub(super) detail: Map<String, Value>,
 }
 
 impl Changed<'_> {
@@ -39,7 +42,7 @@ impl Inner {
             revision: changed.revision,
             entry: changed.entry.cloned().map(Box::new),
             by: changed.by.map(ToOwned::to_owned),
-            ..Registration::default()
+            detail: changed.detail.clone(),
         };
         let source = format!("/{}/{}", self.site.plain(), self.stage);
         let envelope = Envelope::new(

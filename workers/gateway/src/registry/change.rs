@@ -1,6 +1,6 @@
 //! One thing, by its description: created, replaced, patched, taken away.
 use super::{Error, Found, Registry, announce::Changed, away, wish::Wish};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use telltale_nats::{Name, async_nats::jetstream::kv};
 use telltale_schemas::{
     Timestamp,
@@ -118,6 +118,23 @@ impl Registry {
         revision: Option<u64>,
         by: Option<&str>,
     ) -> Result<Found, Error> {
+        self.take_away(thing, change, revision, by, Map::new()).await
+    }
+
+    /// Takes a thing away that goes to another site, which is to register it afterwards.
+    pub async fn moved(&self, thing: &Name, to: &Name, by: Option<&str>) -> Result<Found, Error> {
+        let detail = Map::from_iter([("to".to_owned(), to.plain().into())]);
+        self.take_away(thing, Change::Moved, None, by, detail).await
+    }
+
+    async fn take_away(
+        &self,
+        thing: &Name,
+        change: Change,
+        revision: Option<u64>,
+        by: Option<&str>,
+        detail: Map<String, Value>,
+    ) -> Result<Found, Error> {
         let store = self.store().await?;
         for _ in 0..CONTESTS_MAX {
             let found = store.entry(thing.token()).await.map_err(away)?;
@@ -139,6 +156,7 @@ impl Registry {
                 revision: found.revision,
                 entry: None,
                 by,
+                detail,
             };
             self.0.announce(changed).await?;
             return Ok(found);
@@ -199,6 +217,7 @@ impl Registry {
                     revision,
                     entry: Some(&entry),
                     by,
+                    detail: Map::new(),
                 };
                 self.0.announce(changed).await?;
             }
