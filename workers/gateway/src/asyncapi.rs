@@ -199,7 +199,7 @@ fn messages(base: &str) -> Map<String, Value> {
 fn raw_message() -> Value {
     json!({
         "summary": "JSON, SenML (JSON, CBOR) or CloudEvents, by `Content-Type`; else by its first byte.",
-        "payload": true
+        "payload": {}
     })
 }
 
@@ -242,7 +242,7 @@ fn answer_message() -> Value {
                 "Nats-Service-Error": { "type": "string" }
             }
         },
-        "payload": true
+        "payload": {}
     })
 }
 
