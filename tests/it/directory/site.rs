@@ -22,7 +22,7 @@ use telltale_tests::{
 
 pub(super) const TD: (&str, &str) = ("content-type", "application/td+json");
 pub(super) const PATCH: (&str, &str) = ("content-type", "application/merge-patch+json");
-const DISCOVERY: &str = "https://www.w3.org/2022/wot/discovery";
+pub(super) const DISCOVERY: &str = "https://www.w3.org/2022/wot/discovery";
 
 pub(super) struct Site {
     pub(super) broker: Broker,

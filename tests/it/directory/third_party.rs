@@ -1,5 +1,5 @@
 //! Descriptions that others wrote, and the schema that the W3C publishes.
-use super::site::{Site, TD, escaped};
+use super::site::{DISCOVERY, Site, TD, escaped};
 use jsonschema::Validator;
 use serde_json::Value;
 use std::{fs, path::PathBuf};
@@ -49,6 +49,8 @@ async fn every_valid_description_of_others_is_taken_found_and_given_back_as_it_w
         assert_eq!(served.status, 200, "{name}");
         let faults: Vec<_> = schema.iter_errors(&served.body).map(|e| e.to_string()).collect();
         assert!(faults.is_empty(), "{name}: {faults:?}");
+        let contexts = served.body["@context"].as_array().unwrap();
+        assert!(contexts.contains(&DISCOVERY.into()), "{name}: {contexts:?}");
         let id = served.body["id"].as_str().unwrap().to_owned();
         let mut back = site.unserved(served.body);
         if original.get("id").is_none() {
