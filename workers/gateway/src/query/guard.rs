@@ -86,7 +86,9 @@ pub(super) fn check(sql: &str) -> Result<&str, Refusal> {
             Token::Word(name) | Token::Quoted(name) if leads_out(name) => {
                 return refuse(
                     start,
-                    format!("`{name}` leads out of the public views; see docs/OPERATING.md, Queries over HTTP"),
+                    format!(
+                        "`{name}` leads out of the public views; see docs/OPERATING.md, Queries over HTTP"
+                    ),
                 );
             }
             Token::Open => depth += 1,
