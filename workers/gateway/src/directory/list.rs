@@ -62,15 +62,15 @@ enum Format {
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it says what the answer is, which is written otherwise")]
-enum Listed {
+enum ThingList {
     Array(Vec<Description>),
-    Collection(Collection),
+    Collection(ThingCollection),
 }
 
 /// A page as a collection (W3C WoT Discovery §7.3.1.5).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it says what the answer is, which is written otherwise")]
-struct Collection {
+struct ThingCollection {
     #[schema(rename = "@context")]
     context: String,
     #[schema(rename = "@type")]
@@ -94,7 +94,7 @@ struct Collection {
     params(Asked),
     responses(
         (status = 200, description = "The page. `Link` has the next one, and the whole list with the tag of its state.",
-            body = Listed, content_type = "application/ld+json", headers(("Link" = String))),
+            body = ThingList, content_type = "application/ld+json", headers(("Link" = String))),
         (status = 400, description = "No such page."),
     )
 )]
