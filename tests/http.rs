@@ -94,19 +94,9 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, String> {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body).map_err(|e| e.to_string())?;
-        let mut response = self.agent.run(request).map_err(|e| e.to_string())?;
-        let headers: Vec<(String, String)> = response
-            .headers()
+        let reply = self.ask(method, path, headers, body)?;
+        let headers: Vec<(String, String)> = reply
+            .headers
             .iter()
             .map(|(name, value)| {
                 let value = String::from_utf8_lossy(value.as_bytes());
@@ -118,9 +108,9 @@ impl Client {
             own.next().map(|(_, value)| value.clone())
         };
         let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
-        let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
+        let text = reply.text?;
         Ok(Answer {
-            status: response.status().as_u16(),
+            status: reply.status,
             content_type,
             retry_after,
             body: serde_json::from_str(&text).unwrap_or_default(),
@@ -129,7 +119,7 @@ impl Client {
         })
     }
 
-    /// Any request; `Err` where there was no answer.
+    /// Sends with any method; `Err` where there was no answer, while a body that broke off is told with the rest.
     pub fn ask(
         &self,
         method: &str,
@@ -163,12 +153,7 @@ impl Client {
 
     /// Gets a path's status and text.
     pub fn get(&self, path: &str) -> Result<(u16, String), String> {
-        let mut response = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .call()
-            .map_err(|e| e.to_string())?;
-        let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
-        Ok((response.status().as_u16(), text))
+        let reply = self.ask("GET", path, &[], b"")?;
+        Ok((reply.status, reply.text?))
     }
 }
