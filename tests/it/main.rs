@@ -28,5 +28,6 @@ mod standing;
 mod storage;
 mod things_drive;
 mod things_many;
+mod things_speak;
 mod trace;
 mod versions;

@@ -13,6 +13,7 @@
 //! | [`sql`] | sessions with PostgreSQL, and rows as the body of an answer |
 //! | [`app`] | what all handlers share |
 //! | [`openapi`], [`asyncapi`] | what there is over HTTP, and over NATS, for programs to read |
+//! | [`presence`] | which things are heard of, and which are overdue |
 //! | [`service`] | the directory as a NATS service |
 pub mod app;
 pub mod asyncapi;
@@ -21,6 +22,7 @@ mod data;
 mod directory;
 mod metrics;
 mod openapi;
+mod presence;
 mod process;
 mod query;
 pub mod registry;

@@ -4,6 +4,7 @@ use crate::{
     auth::People,
     directory::{Bases, Feed, expiry},
     metrics::Metrics,
+    presence,
     registry::Registry,
     service,
     sql::{Pools, SqlArgs},
@@ -107,6 +108,7 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let following_things = app.registry().follow(health.check("things"), stop);
     let following_feed = app.feed().follow(health.check("registrations"), stop);
     let expiring = expiry::run(app.registry(), stop);
+    let listening = presence::run(&app);
     let answering = service::run(&app, daemon.instance());
     tracing::info!(%at, "HTTP clients connect to http://{at}");
     let router = crate::router(app.clone(), Door::new(args.hosts));
@@ -118,6 +120,6 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         stop,
     );
     let following = async { tokio::join!(following_people, following_things, following_feed) };
-    tokio::join!(serving, following, expiring, answering);
+    tokio::join!(serving, following, expiring, listening, answering);
     Ok(())
 }

@@ -33,7 +33,7 @@ use telltale_nats::{
     publish::Options,
 };
 use telltale_runtime::{things::BUCKET, web::Problem};
-use telltale_schemas::{Timestamp, kinds::Fault, td, thing::Entry};
+use telltale_schemas::{Registration, Timestamp, kinds::Fault, td, thing::Entry};
 use tokio::sync::OnceCell;
 
 /// The largest description that is taken, in bytes: with what is compiled from it, it must fit in an entry.
@@ -177,6 +177,18 @@ impl Registry {
     async fn store(&self) -> Result<&kv::Store, Error> {
         let open = || async { self.0.js.get_key_value(BUCKET).await };
         self.0.store.get_or_try_init(open).await.map_err(away)
+    }
+
+    /// Tells what became of a thing without its entry being written: returns when the stream has it. `cause` is the id
+    /// of the message that it follows from.
+    pub(crate) async fn tell(
+        &self,
+        thing: &Name,
+        id: String,
+        cause: Option<&str>,
+        registration: Registration,
+    ) -> Result<(), Error> {
+        self.0.tell(thing, id, cause, registration).await
     }
 
     /// JetStream, with our time-outs.

@@ -32,11 +32,6 @@ impl Changed<'_> {
 impl Inner {
     /// Returns when the stream has it.
     pub(super) async fn announce(&self, changed: Changed<'_>) -> Result<(), Error> {
-        let thing = changed.thing;
-        let untold = |why: String| Error::Untold {
-            thing: thing.plain().to_owned(),
-            why,
-        };
         let registration = Registration {
             change: changed.change,
             revision: changed.revision,
@@ -44,15 +39,25 @@ impl Inner {
             by: changed.by.map(ToOwned::to_owned),
             detail: changed.detail.clone(),
         };
+        self.tell(changed.thing, changed.id(), None, registration).await
+    }
+
+    /// The same of any change, under that id; `cause` is the id of the message that it follows from.
+    pub(super) async fn tell(
+        &self,
+        thing: &Name,
+        id: String,
+        cause: Option<&str>,
+        registration: Registration,
+    ) -> Result<(), Error> {
+        let untold = |why: String| Error::Untold {
+            thing: thing.plain().to_owned(),
+            why,
+        };
+        let word = Name::new(registration.change.word()).map_err(|error| untold(error.to_string()))?;
         let source = format!("/{}/{}", self.site.plain(), self.stage);
-        let envelope = Envelope::new(
-            changed.id(),
-            source,
-            thing.plain(),
-            Timestamp::now(),
-            registration,
-        );
-        let word = Name::new(changed.change.word()).map_err(|error| untold(error.to_string()))?;
+        let mut envelope = Envelope::new(id, source, thing.plain(), Timestamp::now(), registration);
+        envelope.causationid = cause.map(ToOwned::to_owned);
         let subject = Subject::named(Lane::Thing, self.site.clone(), thing.clone(), word);
         let outgoing = Outgoing {
             subject: subject.to_string(),
