@@ -44,6 +44,24 @@ async fn a_thing_is_online_when_it_speaks_and_stale_after_three_of_its_intervals
         ["online"]
     );
 
+    let report = pipeline.telltale(&["thing", "report", "-o", "ndjson"]).await;
+    assert!(
+        report.status.success() && report.stdout.is_empty(),
+        "an entry that declares nothing: {report:?}"
+    );
+    speak(&pipeline, "nobody");
+    pipeline
+        .until("select count(*) from readings where thing = 'nobody'", 1, SOON)
+        .await;
+    let report = pipeline
+        .telltale(&["thing", "report", "nobody", "-o", "ndjson"])
+        .await;
+    let line: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(
+        (&line["property"], &line["verdict"]),
+        (&json!("tick"), &json!("unregistered"))
+    );
+
     // One that was not there when it was told knows it all the same.
     pipeline.kill("gateway", SOON).await;
     pipeline.until(&told("stale"), 2, SOON).await;

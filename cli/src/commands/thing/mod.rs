@@ -6,6 +6,7 @@ mod erase;
 mod infer;
 mod known;
 mod moving;
+mod report;
 mod watch;
 
 use super::{
@@ -66,6 +67,9 @@ pub enum Thing {
     /// Register things by their Thing Descriptions, or make one from a Thing Model
     #[command(after_help = create::EXAMPLES)]
     Create(create::Create),
+    /// Report what things declare and nothing was heard of, and the other way round
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Report),
     /// Watch what becomes of things, from now on
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::Watch),
@@ -91,6 +95,7 @@ impl Thing {
             Self::List { output } => list(&ctx, &output).await,
             Self::Show { name, output } => show(&ctx, &name, &output).await,
             Self::Create(command) => command.run(&ctx).await,
+            Self::Report(command) => command.run(&ctx).await,
             Self::Watch(command) => command.run(&ctx).await,
             Self::Move(command) => Box::pin(command.run(&ctx)).await,
             Self::Delete(command) => command.run(&ctx).await,
