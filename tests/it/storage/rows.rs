@@ -271,6 +271,7 @@ async fn what_is_quarantined_is_kept_whole_and_stays_as_it_was_settled() {
     let bytes = b"\x00\xff{\"a\"";
     let entry = || {
         changed(refusal("t:1.validate.0", "validate", 1, bytes), |cause| {
+            cause.publisher = Some("a\u{0}b".to_owned());
             cause.sequence = Some(17);
         })
     };
