@@ -195,8 +195,8 @@ impl Source {
                         ack_wait: self.ack_wait,
                     });
                 }
-                // All that was on its way has come.
-                Err(PullError::Ended) if self.durable.valve.borrow().closed => return None,
+                // All that was on its way has come, or never will.
+                Err(_) if self.durable.valve.borrow().closed => return None,
                 Err(why) => {
                     let (pull, through, ack_wait) = self.durable.rebind(&why).await;
                     (self.pull, self.through, self.ack_wait) = (pull, through, ack_wait);

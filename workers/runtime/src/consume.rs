@@ -4,7 +4,7 @@ use crate::{
     bind::Source,
     daemon::Daemon,
     fault::{self, Point},
-    pull::Valve,
+    pull::{EXPIRES, Valve},
 };
 use async_nats::{
     Client,
@@ -23,10 +23,10 @@ use tokio::{sync::watch, time::Instant};
 
 /// Most messages taken up in one go. Around this number throughput does not change; far below it does.
 pub(crate) const CHUNK: usize = 500;
-/// A broker that takes longer to hear that nobody listens any more is away.
+/// A broker that sends nothing for longer, not even that our requests have expired, is away.
 const CLOSES: Duration = Duration::from_secs(2);
-/// What a draining copy gives back comes again after this time, when that copy asks for nothing any more.
-const GIVEN_BACK: Duration = Duration::from_millis(300);
+/// What a draining copy gives back comes again after this time, when that copy's own requests have ended.
+const GIVEN_BACK: Duration = EXPIRES.saturating_add(Duration::from_millis(200));
 
 /// A message as it came out of a durable.
 #[derive(Debug)]
@@ -259,7 +259,7 @@ impl Desk {
     /// Gives everything back.
     pub(crate) async fn give_back(&mut self) {
         for (_, ticket) in self.tickets.drain() {
-            nak(&ticket.message, GIVEN_BACK).await;
+            nak(&ticket.message, Duration::ZERO).await;
         }
     }
 
@@ -295,7 +295,8 @@ fn worse(one: End, other: End) -> End {
 }
 
 async fn nak(message: &jetstream::Message, after: Duration) {
-    if let Err(error) = message.ack_with(AckKind::Nak(Some(after))).await {
+    let after = (!after.is_zero()).then_some(after);
+    if let Err(error) = message.ack_with(AckKind::Nak(after)).await {
         tracing::debug!("give back: {error}");
     }
 }
