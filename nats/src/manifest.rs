@@ -14,7 +14,11 @@ const NAME_MAX: usize = 32;
 pub const RESERVED: [&str; 4] = ["operator", "client", "bridge", "gateway"];
 
 /// Buckets that no worker reads: the bridge alone judges devices, and the gateway people.
-const NO_WORKERS_BUCKETS: [&str; 2] = ["credentials", "people"];
+const NO_WORKERS_BUCKETS: [&str; 3] = ["credentials", "people", STATE_BUCKET];
+/// Where a worker that answers in order keeps its state, under its own name.
+pub const STATE_BUCKET: &str = "state";
+/// In `events` or `commands`: whatever name there is.
+pub const ANY: &str = "*";
 
 /// A worker's needs. Read from wherever, it has been checked: names from it become parts of rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +32,21 @@ pub struct Manifest {
     /// The lanes that it writes.
     #[serde(default)]
     pub outputs: Vec<Lane>,
-    /// The events that it may raise.
+    /// The events that it may raise; `*` for any.
     #[serde(default)]
     pub events: Vec<String>,
-    /// The commands that it may give.
+    /// The commands that it may give; `*` for any.
     #[serde(default)]
     pub commands: Vec<String>,
     /// The buckets that it reads.
     #[serde(default)]
     pub buckets: Vec<String>,
+    /// The buckets that it writes and reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<String>,
+    /// Whether its answers depend on what came before: one copy at a time reads, in order, and keeps its state.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ordered: bool,
     /// The SQL views that it brings.
     #[serde(default)]
     pub sql: Vec<String>,
@@ -104,8 +114,8 @@ pub enum ManifestError {
         /// The lane.
         lane: Lane,
     },
-    /// A bucket that no worker may read, or a text that is no bucket's name.
-    #[error("`{worker}` cannot read the bucket `{bucket}`")]
+    /// A bucket that no worker may use, or a text that is no bucket's name.
+    #[error("`{worker}` cannot use the bucket `{bucket}`")]
     Bucket {
         /// Whose manifest.
         worker: String,
@@ -120,6 +130,9 @@ pub enum ManifestError {
         /// The stream.
         stream: String,
     },
+    /// Order over more streams than one is nothing that a broker has.
+    #[error("`{0}` is to answer in order, but reads {1} streams; it can read one")]
+    Ordered(String, usize),
     /// A limit that is nothing.
     #[error("`{worker}` sets consumer.{field} to 0")]
     Zero {
@@ -128,6 +141,11 @@ pub enum ManifestError {
         /// Which.
         field: &'static str,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks in this way")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The name of the durable for what a worker tries again. No worker's name has a `_`.
@@ -172,7 +190,12 @@ impl Manifest {
         if RESERVED.contains(&self.name.as_str()) {
             return Err(ManifestError::Reserved(self.name.clone()));
         }
-        for name in self.events.iter().chain(&self.commands).chain(&self.api) {
+        let named = self
+            .events
+            .iter()
+            .chain(&self.commands)
+            .filter(|name| *name != ANY);
+        for name in named.chain(&self.api) {
             Name::new(name).map_err(|source| ManifestError::Token {
                 worker: self.name.clone(),
                 source,
@@ -194,7 +217,7 @@ impl Manifest {
         let wrong = |bucket: &&String| {
             bucket.is_empty() || !bucket.bytes().all(plain) || NO_WORKERS_BUCKETS.contains(&bucket.as_str())
         };
-        if let Some(bucket) = self.buckets.iter().find(wrong) {
+        if let Some(bucket) = self.buckets.iter().chain(&self.keeps).find(wrong) {
             return Err(ManifestError::Bucket {
                 worker: self.name.clone(),
                 bucket: bucket.chars().take(80).collect(),
@@ -207,6 +230,10 @@ impl Manifest {
                 worker: self.name.clone(),
                 stream: stream.chars().take(80).collect(),
             });
+        }
+        let streams: std::collections::BTreeSet<_> = self.inputs.iter().map(|lane| lane.stream()).collect();
+        if self.ordered && streams.len() != 1 {
+            return Err(ManifestError::Ordered(self.name.clone(), streams.len()));
         }
         self.check_limits()
     }
@@ -350,6 +377,10 @@ mod tests {
             r#"{"name":"x","buckets":["*"]}"#,
             r#"{"name":"x","buckets":["things.>"]}"#,
             r#"{"name":"x","observes":["*"]}"#,
+            r#"{"name":"x","buckets":["state"]}"#,
+            r#"{"name":"x","keeps":["credentials"]}"#,
+            r#"{"name":"x","ordered":true}"#,
+            r#"{"name":"x","ordered":true,"inputs":["annotated","event"]}"#,
             r#"{"name":"x","observes":["KV_credentials"]}"#,
             r#"{"name":"x","api":["*"]} x"#,
             "{\"name\":\"x\\n}\"}",

@@ -8,7 +8,12 @@
 //!   for those who are not trusted that far.
 //! - Where a push consumer delivers to. So the right to make one is given for no stream from which something would
 //!   be obeyed.
-use crate::{Lane, Manifest, Name, client::inbox_prefix, manifest::RESERVED, subject};
+use crate::{
+    Lane, Manifest, Name,
+    client::inbox_prefix,
+    manifest::{ANY, RESERVED, STATE_BUCKET},
+    subject,
+};
 
 /// The name of the identity with all rights, the command line's.
 pub const OPERATOR: &str = RESERVED[0];
@@ -80,6 +85,23 @@ impl Permissions {
     fn write_bucket(&mut self, bucket: &str) {
         self.read_bucket(bucket);
         self.publish.push(format!("$KV.{bucket}.>"));
+    }
+
+    /// Keep a state under the worker's own name, and begin again on its durables from where that state ends.
+    fn keep_state(&mut self, manifest: &Manifest) {
+        let (bucket, name) = (STATE_BUCKET, &manifest.name);
+        self.publish.extend([
+            format!("$JS.API.STREAM.INFO.KV_{bucket}"),
+            format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{name}.>"),
+            format!("$KV.{bucket}.{name}.>"),
+        ]);
+        for durable in manifest.durables() {
+            if durable.stream != subject::REDO_STREAM {
+                let stream = durable.stream;
+                self.publish
+                    .push(format!("$JS.API.CONSUMER.RESET.{stream}.{}", durable.name));
+            }
+        }
     }
 
     /// Answer what is asked of a service, and be found by whoever looks for services.
@@ -158,6 +180,10 @@ pub fn worker(manifest: &Manifest, site: &Name) -> Permissions {
             other => rights.publish.push(lane(*other, site)),
         }
     }
+    if manifest.events.iter().any(|name| name == ANY) {
+        // These tell of a person or a refusal; no rule may say such a thing.
+        rights.publish_not = named(Lane::Event, site, &[ACCESS_REFUSED.to_owned(), AUDIT.to_owned()]);
+    }
     rights.publish.push(lane(Lane::Quarantine, site));
     rights
         .publish
@@ -169,6 +195,12 @@ pub fn worker(manifest: &Manifest, site: &Name) -> Permissions {
     }
     for bucket in &manifest.buckets {
         rights.read_bucket(bucket);
+    }
+    for bucket in &manifest.keeps {
+        rights.write_bucket(bucket);
+    }
+    if manifest.ordered {
+        rights.keep_state(manifest);
     }
     for stream in &manifest.observes {
         rights.observe(stream);
@@ -187,6 +219,9 @@ pub fn worker(manifest: &Manifest, site: &Name) -> Permissions {
 }
 
 fn named(lane: Lane, site: &Name, names: &[String]) -> Vec<String> {
+    if names.iter().any(|name| name == ANY) {
+        return vec![self::lane(lane, site)];
+    }
     let names = names.iter().filter_map(|name| Name::new(name).ok());
     names.map(|name| lane.filter_named(site, &name)).collect()
 }
@@ -307,6 +342,28 @@ mod tests {
                 .iter()
                 .any(|subject| subject == "_INBOX_validate.>" || subject == "_INBOX.>")
         );
+    }
+
+    #[test]
+    fn a_worker_in_order_keeps_its_own_state_and_may_rewind_its_own_durable() {
+        let process = manifest(
+            r#"{"name":"process","inputs":["annotated"],"outputs":["event"],"events":["*"],"ordered":true,"keeps":["rules"]}"#,
+        );
+        let rights = worker(&process, &site());
+        for right in [
+            "event.a8-km42.*.*",
+            "$KV.state.process.>",
+            "$KV.rules.>",
+            "$JS.API.CONSUMER.RESET.READINGS.process",
+            "$JS.API.DIRECT.GET.KV_state.$KV.state.process.>",
+        ] {
+            assert!(rights.publish.contains(&right.to_owned()), "{right}");
+        }
+        assert_eq!(
+            rights.publish_not,
+            ["event.a8-km42.*.access_refused", "event.a8-km42.*.audit"]
+        );
+        assert!(!rights.publish.contains(&"$KV.state.>".to_owned()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A token is `[A-Za-z0-9_=-]+`, at most 64 bytes; every other byte, and `=` itself, is written `=XX` with
 //! upper-case hex. There is one spelling for one name; any other is refused.
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// Longest token, in bytes.
@@ -10,7 +11,7 @@ pub const TOKEN_MAX: usize = 64;
 pub const PACK: &str = "_pack";
 
 /// The family of a subject, its first token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
     /// `raw.<site>.<thing>`: bytes as the device sent them.
@@ -143,10 +144,24 @@ pub enum NameError {
 }
 
 /// A name as people write it, together with its one spelling as a token.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Name {
     plain: String,
     token: Option<String>,
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.plain
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = NameError;
+    fn try_from(plain: String) -> Result<Self, NameError> {
+        Self::new(plain)
+    }
 }
 
 const fn is_plain(byte: u8) -> bool {

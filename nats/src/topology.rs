@@ -23,7 +23,7 @@ const STREAMS: [(&str, &str); 8] = [
     ),
     ("streams/REDO.json", include_str!("../streams/REDO.json")),
 ];
-const BUCKETS: [(&str, &str); 7] = [
+const BUCKETS: [(&str, &str); 8] = [
     ("buckets/things.json", include_str!("../buckets/things.json")),
     (
         "buckets/credentials.json",
@@ -37,6 +37,7 @@ const BUCKETS: [(&str, &str); 7] = [
         include_str!("../buckets/subscriptions.json"),
     ),
     ("buckets/rules.json", include_str!("../buckets/rules.json")),
+    ("buckets/state.json", include_str!("../buckets/state.json")),
 ];
 const SITES: [(&str, &str); 1] = [("sites/local.json", include_str!("../sites/local.json"))];
 /// What a site without a file of its own is like.
@@ -313,7 +314,7 @@ impl Topology {
                     });
                 }
             }
-            for bucket in &manifest.buckets {
+            for bucket in manifest.buckets.iter().chain(&manifest.keeps) {
                 if !self.buckets.iter().any(|found| found.name == *bucket) {
                     return Err(TopologyError::NoBucket {
                         worker: worker.to_owned(),

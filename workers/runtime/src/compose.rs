@@ -1,7 +1,7 @@
 //! From what a worker answers to what is published: ids, envelopes, subjects, headers.
 use crate::{Cause, Draft, Outbound};
 use bytes::Bytes;
-use telltale_nats::{Lane, Name, Subject, header, publish::Outgoing};
+use telltale_nats::{Lane, Name, Subject, header, manifest::ANY, publish::Outgoing};
 use telltale_schemas::{Envelope, Kind, RawSeq, Timestamp, envelope::SpecVersion, id};
 
 /// Who writes.
@@ -173,7 +173,7 @@ impl Writer {
             Lane::Command => ("command", self.commands),
             _ => ("", &[][..]),
         };
-        if !kind.is_empty() && !declared.contains(&name) {
+        if !kind.is_empty() && !declared.contains(&name) && !declared.contains(&ANY) {
             return Err(ComposeError::Undeclared {
                 kind,
                 name: name.to_owned(),

@@ -1,6 +1,7 @@
 //! One delivered message, as a worker sees it.
 use crate::verdict::Intake;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use telltale_nats::Name;
 use telltale_schemas::{Envelope, RawSeq, Timestamp};
@@ -22,7 +23,7 @@ impl<I> Deref for Delivery<I> {
 }
 
 /// What is known of a message beside its data: attributes of its envelope, and of this delivery.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
     /// The envelope's id; for a raw message `<thing>:<rawseq>` until `validate` knows better.
     pub id: String,

@@ -41,10 +41,10 @@ pub use daemon::{Daemon, command_daemon, daemon};
 pub use delivery::{Cause, Delivery};
 pub use health::{Check, Health};
 pub use lane::{Inbound, Nothing, OnLane, Outbound};
-pub use run::{command, command_batch, manifest, manifest_batch, run, run_batch};
+pub use run::{command, command_batch, manifest, manifest_batch, manifest_ordered, run, run_batch};
 pub use stop::Fatal;
 pub use verdict::{Draft, Emit, Failure, Intake, Judge, Verdict};
-pub use worker::{BatchWorker, NoArgs, Resources, Worker};
+pub use worker::{BatchWorker, Made, NoArgs, OrderedWorker, Resources, Worker};
 
 // For `lanes!`.
 #[doc(hidden)]

@@ -13,13 +13,15 @@ pub(crate) struct Needs {
     pub(crate) events: &'static [&'static str],
     pub(crate) commands: &'static [&'static str],
     pub(crate) buckets: &'static [&'static str],
+    pub(crate) keeps: &'static [&'static str],
+    pub(crate) ordered: bool,
     pub(crate) api: &'static [&'static str],
     pub(crate) observes: &'static [&'static str],
 }
 
 /// The constants of both kinds of workers have the same names, but belong to two traits.
 macro_rules! needs {
-    ($worker:ident) => {
+    ($worker:ident, $ordered:literal) => {
         Needs {
             name: $worker::NAME,
             reads: <$worker::Input as crate::Inbound>::LANES,
@@ -27,6 +29,8 @@ macro_rules! needs {
             events: $worker::EVENTS,
             commands: $worker::COMMANDS,
             buckets: $worker::BUCKETS,
+            keeps: $worker::KEEPS,
+            ordered: $ordered,
             api: $worker::API,
             observes: $worker::OBSERVES,
         }
@@ -35,11 +39,15 @@ macro_rules! needs {
 
 impl Needs {
     pub(crate) fn of<W: crate::Worker>() -> Self {
-        needs!(W)
+        needs!(W, false)
     }
 
     pub(crate) fn of_batch<W: crate::BatchWorker>() -> Self {
-        needs!(W)
+        needs!(W, false)
+    }
+
+    pub(crate) fn of_ordered<W: crate::OrderedWorker>() -> Self {
+        needs!(W, true)
     }
 
     /// What `--manifest` prints.
@@ -52,6 +60,8 @@ impl Needs {
             events: owned(self.events),
             commands: owned(self.commands),
             buckets: owned(self.buckets),
+            keeps: owned(self.keeps),
+            ordered: self.ordered,
             sql: Vec::new(),
             consumer: Consumer::default(),
             api: owned(self.api),

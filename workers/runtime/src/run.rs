@@ -1,6 +1,6 @@
 //! A worker as a process.
 use crate::{
-    BatchWorker, Resources, Worker,
+    BatchWorker, OrderedWorker, Resources, Worker,
     args::{OWN, ProcessArgs, WorkerArgs},
     batch,
     compose::Writer,
@@ -138,6 +138,11 @@ pub fn manifest<W: Worker>() -> Manifest {
 /// The same of a batch worker.
 pub fn manifest_batch<W: BatchWorker>() -> Manifest {
     Needs::of_batch::<W>().manifest()
+}
+
+/// The same of a worker that answers in order.
+pub fn manifest_ordered<W: OrderedWorker>() -> Manifest {
+    Needs::of_ordered::<W>().manifest()
 }
 
 fn print(manifest: &Manifest) -> ExitCode {

@@ -1,15 +1,15 @@
 //! What a worker is.
 use crate::{
-    Delivery, Failure, Inbound, Outbound, Verdict,
+    Cause, Delivery, Draft, Failure, Inbound, Outbound, Verdict,
     daemon::Daemon,
     health::Health,
     things::{Annotations, Policies},
 };
 use anyhow::Context as _;
 use prometheus::Registry;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use telltale_nats::Name;
-use telltale_schemas::thing::Entry;
+use telltale_schemas::{Timestamp, thing::Entry};
 
 /// A function from one message to messages.
 #[diagnostic::on_unimplemented(
@@ -31,6 +31,8 @@ pub trait Worker: Sized + Send + Sync + 'static {
     const COMMANDS: &'static [&'static str] = &[];
     /// The buckets that it reads.
     const BUCKETS: &'static [&'static str] = &[];
+    /// The buckets that it writes, and reads.
+    const KEEPS: &'static [&'static str] = &[];
     /// The operations that it answers under `api.<site>.<name>`.
     const API: &'static [&'static str] = &[];
     /// The streams of which it may ask how far they and their durables are; never what is in them.
@@ -58,6 +60,8 @@ pub trait BatchWorker: Sized + Send + Sync + 'static {
     const COMMANDS: &'static [&'static str] = &[];
     /// The buckets that it reads.
     const BUCKETS: &'static [&'static str] = &[];
+    /// The buckets that it writes, and reads.
+    const KEEPS: &'static [&'static str] = &[];
     /// The operations that it answers under `api.<site>.<name>`.
     const API: &'static [&'static str] = &[];
     /// The streams of which it may ask how far they and their durables are; never what is in them.
@@ -75,6 +79,60 @@ pub trait BatchWorker: Sized + Send + Sync + 'static {
         &self,
         inputs: &[Delivery<Self::Input>],
     ) -> impl Future<Output = Result<Vec<Verdict<Self::Output>>, Failure>> + Send;
+}
+
+/// A worker whose answers depend on what came before (ADR 0023). One copy for each site reads, in the order of the one
+/// stream that its lanes are in; others stand by. What it is told is a function of the stream alone, and so must be
+/// what it answers: after a crash it is given the state that it kept and all that came since, and answers the same
+/// again under the same ids.
+pub trait OrderedWorker: Sized + Send + 'static {
+    /// Its name: durable, credential and last part of `source`.
+    const NAME: &'static str;
+    /// Decides what it subscribes to; all of it in one stream.
+    type Input: Inbound;
+    /// Decides where it may publish.
+    type Output: Outbound;
+    /// Its own flags and environment variables.
+    type Args: clap::Args + Send;
+    /// The events that it may raise; `*` for any.
+    const EVENTS: &'static [&'static str] = &[];
+    /// The commands that it may give; `*` for any.
+    const COMMANDS: &'static [&'static str] = &[];
+    /// The buckets that it reads.
+    const BUCKETS: &'static [&'static str] = &[];
+    /// The buckets that it writes, and reads.
+    const KEEPS: &'static [&'static str] = &[];
+    /// The operations that it answers under `api.<site>.<name>`.
+    const API: &'static [&'static str] = &[];
+    /// The streams of which it may ask how far they and their durables are; never what is in them.
+    const OBSERVES: &'static [&'static str] = &[];
+
+    /// Once, before the first message, and before this copy is the one that reads.
+    fn start(args: Self::Args, at: &Resources) -> impl Future<Output = anyhow::Result<Self>> + Send;
+    /// Takes up what [`OrderedWorker::keep`] wrote. What cannot be read is an error, and all is computed anew from
+    /// what the stream has.
+    fn restore(&mut self, kept: &[u8]) -> anyhow::Result<()>;
+    /// The whole state, from which it goes on after the last message that it was given.
+    fn keep(&self) -> anyhow::Result<Vec<u8>>;
+    /// Between messages: takes up what people have changed. Whether anything has, which is kept at once.
+    fn refresh(&mut self) -> impl Future<Output = bool> + Send;
+    /// The next message of the stream, which the broker stored at `stored`.
+    fn handle(
+        &mut self,
+        input: Delivery<Self::Input>,
+        stored: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Made<Self::Output>>, Failure>> + Send;
+    /// The stream has no further message that was stored before `until`.
+    fn passed(&mut self, until: Timestamp) -> Vec<Made<Self::Output>>;
+}
+
+/// One message that follows, now, from one that came then.
+#[derive(Debug)]
+pub struct Made<O> {
+    /// What it follows from.
+    pub cause: Arc<Cause>,
+    /// The message; its id should name the effect, for `cause` may have several over time.
+    pub draft: Draft<O>,
 }
 
 /// For a worker that is told nothing of its own.

@@ -1,0 +1,5 @@
+//! Local processing: what needs more than one reading. Quality by its neighbours, rules, derived readings.
+#![warn(missing_docs)]
+pub mod heard;
+
+pub use heard::{Follows, Heard, Input, Said};
