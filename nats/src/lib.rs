@@ -10,6 +10,7 @@
 //! | [`seal`] | the bridge's seal on raw messages |
 //! | [`manifest`] | what a worker says that it needs |
 //! | [`topology`] | streams and buckets of a site, from files |
+//! | [`pending`] | keys of the bucket of commands that wait |
 //! | [`provision`] | makes the broker what the files and manifests say |
 //! | [`rights`] | what each identity may publish and subscribe to |
 //! | [`server`] | the server's configuration, rendered |
@@ -19,6 +20,7 @@ pub mod barrier;
 pub mod client;
 pub mod header;
 pub mod manifest;
+pub mod pending;
 pub mod provision;
 pub mod publish;
 pub mod rights;

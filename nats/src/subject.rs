@@ -224,7 +224,8 @@ impl Name {
     }
 }
 
-fn escape(plain: &str) -> String {
+/// Any text as one token.
+pub(crate) fn escape(plain: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut token = String::with_capacity(plain.len() + 8);
     for byte in plain.bytes() {

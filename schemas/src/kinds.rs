@@ -51,6 +51,12 @@ pub struct Command {
     /// What it is to be set to, or called with.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub input: Value,
+    /// 0 to 9, larger first among the commands that wait for the thing; 5 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// Not delivered before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Timestamp>,
 }
 
 /// What became of a command.
@@ -305,6 +311,7 @@ impl Command {
         Self {
             name: name.into(),
             input: input.into(),
+            ..Self::default()
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | [`kinds`] | the eight kinds of data inside it |
 //! | [`record`] | one resolved SenML record |
 //! | [`timestamp`], [`rawseq`], [`duration`], [`id`] | the scalars |
+//! | [`pending`] | an entry of the `pending` bucket: a command that waits for its device |
 //! | [`thing`] | an entry of the `things` bucket: policy and annotation |
 //! | [`td`] | W3C Thing Descriptions: checked, compiled to policy and annotation, served, made from models, inferred |
 //! | [`strict`] | JSON from strangers, with limits and without silent changes |
@@ -22,6 +23,7 @@ pub mod duration;
 pub mod envelope;
 pub mod id;
 pub mod kinds;
+pub mod pending;
 pub mod rawseq;
 pub mod record;
 pub mod refusal;

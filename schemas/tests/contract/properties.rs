@@ -88,7 +88,13 @@ fn any_name() -> impl Strategy<Value = String> {
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
-    (any_name(), any_json()).prop_map(|(name, input)| Command { name, input })
+    let (priority, start) = (prop::option::of(0..10u8), prop::option::of(any_time()));
+    (any_name(), any_json(), priority, start).prop_map(|(name, input, priority, start)| Command {
+        name,
+        input,
+        priority,
+        start,
+    })
 }
 
 fn any_property() -> impl Strategy<Value = Property> {
