@@ -1,6 +1,7 @@
 //! What every worker must do, whatever it is for: in `every` each of ours, here those that do what a reading tells them
 //! to, which may be to misbehave.
 mod every;
+mod ordered;
 mod process;
 mod sink;
 mod tried;

@@ -19,6 +19,8 @@ pub(crate) enum Tried {
     Trial,
     /// The same in batches, out of packs.
     TrialBatch,
+    /// Counts and sums up, in order.
+    TrialOrdered,
     Validate,
     Annotate,
     Store,
@@ -40,6 +42,7 @@ impl Tried {
         match self {
             Self::Trial => "trial",
             Self::TrialBatch => "trial-batch",
+            Self::TrialOrdered => "trial-ordered",
             Self::Validate => "validate",
             Self::Annotate => "annotate",
             Self::Store => "store",
@@ -48,7 +51,7 @@ impl Tried {
 
     /// Its program, built.
     pub(crate) fn program(self) -> PathBuf {
-        if Self::TRIALS.contains(&self) {
+        if Self::TRIALS.contains(&self) || self == Self::TrialOrdered {
             return telltale_tests::examples().join(self.name().replace('-', "_"));
         }
         let telltale = stack::telltale(Build::Own).expect("the programs are built");
@@ -60,14 +63,14 @@ impl Tried {
         match self {
             Self::Validate => Lane::Raw,
             Self::TrialBatch | Self::Annotate => Lane::Valid,
-            Self::Trial | Self::Store => Lane::Annotated,
+            Self::Trial | Self::TrialOrdered | Self::Store => Lane::Annotated,
         }
     }
 
     /// The lane of what follows from a reading; none where that is a row.
     pub(crate) const fn writes(self) -> Option<Lane> {
         match self {
-            Self::Trial | Self::TrialBatch => Some(Lane::Event),
+            Self::Trial | Self::TrialBatch | Self::TrialOrdered => Some(Lane::Event),
             Self::Validate => Some(Lane::Valid),
             Self::Annotate => Some(Lane::Annotated),
             Self::Store => None,

@@ -140,6 +140,28 @@ impl Arrival {
         }
     }
 
+    /// Of a message that is not in hand any more.
+    pub(crate) fn of_nobody(cause: &Cause) -> Self {
+        Self {
+            subject: String::new(),
+            lane: Err("it is not in hand any more".to_owned()),
+            site: cause.site.clone(),
+            thing: cause.thing.clone(),
+            stored: cause.time,
+            rawseq: cause.rawseq,
+            place: cause.id.clone(),
+            sequence: None,
+            attempt: cause.attempt,
+            before: 0,
+            deliveries: 1,
+            road: Road::Lane,
+            retry_at: None,
+            generation: 0,
+            replayed: None,
+            pack: false,
+        }
+    }
+
     /// How long it has to be put off, if it has: every message on [`Road::Again`] once, whatever the time is, or
     /// deliveries could not be told from attempts.
     pub(crate) fn pause(&self) -> Option<Duration> {

@@ -1,5 +1,6 @@
 //! What is in hand: taken from the durables, kept alive, and acknowledged. Nothing else acknowledges.
 use crate::{
+    Cause,
     arrival::{Arrival, Through},
     bind::Source,
     daemon::Daemon,
@@ -148,6 +149,19 @@ pub(crate) struct Item {
     pub(crate) part: Option<usize>,
 }
 
+impl Item {
+    /// For what follows from no message that is in hand: it ends, and nothing is acknowledged.
+    pub(crate) fn of_nobody(cause: &Cause) -> Self {
+        Self {
+            ticket: TicketId::MAX,
+            arrival: Arc::new(Arrival::of_nobody(cause)),
+            body: Bytes::new(),
+            hops: cause.hops.clone(),
+            part: None,
+        }
+    }
+}
+
 /// Everything in hand that is not acknowledged yet.
 pub(crate) struct Desk {
     client: Client,
@@ -202,6 +216,13 @@ impl Desk {
     /// Gives a message back that was not taken in hand: it is to come again after that time.
     pub(crate) async fn put_off(&self, pulled: &Pulled, after: Duration) {
         nak(&pulled.message, after).await;
+    }
+
+    /// Says again that a message was done with, where that was not heard.
+    pub(crate) async fn done_before(&self, pulled: &Pulled) {
+        if let Err(error) = pulled.message.ack().await {
+            tracing::debug!("acknowledge: {error}");
+        }
     }
 
     /// The message behind a ticket.

@@ -21,6 +21,7 @@ mod manifest;
 mod metrics;
 mod offline;
 mod one;
+mod ordered;
 mod outage;
 mod outbox;
 mod pack;
@@ -41,7 +42,10 @@ pub use daemon::{Daemon, command_daemon, daemon};
 pub use delivery::{Cause, Delivery};
 pub use health::{Check, Health};
 pub use lane::{Inbound, Nothing, OnLane, Outbound};
-pub use run::{command, command_batch, manifest, manifest_batch, manifest_ordered, run, run_batch};
+pub use run::{
+    command, command_batch, command_ordered, manifest, manifest_batch, manifest_ordered, run, run_batch,
+    run_ordered,
+};
 pub use stop::Fatal;
 pub use verdict::{Draft, Emit, Failure, Intake, Judge, Verdict};
 pub use worker::{BatchWorker, Made, NoArgs, OrderedWorker, Resources, Worker};

@@ -254,6 +254,16 @@ pub(crate) fn of_health(registry: &Registry, health: &Health) -> prometheus::Res
     }))
 }
 
+/// Which of the copies of a worker in order reads.
+pub(crate) fn active(registry: &Registry) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::new(
+        "telltale_active",
+        "1 while this copy of a worker in order reads, 0 while it stands by",
+    )?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
 /// What every process shows: which build it is, and what it takes.
 pub(crate) fn of_process(registry: &Registry) -> prometheus::Result<()> {
     let build = IntGaugeVec::new(

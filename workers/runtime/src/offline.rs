@@ -4,7 +4,8 @@
 //! payload as it stands. One line comes out for each: `{"line","id","verdict","reason","faults","error",
 //! "outputs":[{"subject","message"}]}`, where the verdict is `emitted`, `filtered`, `rejected`, `retry` or `outage`.
 use crate::{
-    BatchWorker, Cause, Delivery, Draft, Failure, Inbound, Outbound, Resources, Verdict, Worker,
+    BatchWorker, Cause, Delivery, Draft, Failure, Inbound, Made, OrderedWorker, Outbound, Resources, Verdict,
+    Worker,
     args::{ProcessArgs, WorkerArgs},
     arrival::NO_THING,
     compose::{self, Writer, Written},
@@ -23,6 +24,8 @@ use std::io::{BufRead as _, Write as _};
 use telltale_nats::{Lane, Name, Subject};
 use telltale_schemas::{Kind, RawSeq, Timestamp, kinds::Fault, thing::Entry};
 
+/// The silence after the last line: a day, in microseconds.
+const SILENCE: i64 = 86_400_000_000;
 /// The thing of a payload that names none.
 const THING: &str = "thing";
 
@@ -76,6 +79,73 @@ pub(crate) async fn run_batch<W: BatchWorker>(
         verdicts.pop().context("no verdict")?
     })
     .await
+}
+
+/// In the order of the lines, each stored when it says that it was received; a line more for what silence brings.
+pub(crate) async fn run_ordered<W: OrderedWorker>(
+    worker: &mut W,
+    needs: &Needs,
+    at: &Resources,
+) -> anyhow::Result<()> {
+    let writer = writer(needs, at.site());
+    let mut clock = None;
+    worker.refresh().await;
+    for (line, number) in std::io::stdin().lock().split(b'\n').zip(1_u64..) {
+        let line = line.context("read standard input")?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let (lane, raw, base) = message(W::Input::LANES, &line, at.site(), number);
+        let mut said = Map::from_iter([("line".to_owned(), json!(number))]);
+        match W::Input::decode(lane, raw, base.clone()) {
+            Err(error) => {
+                let (reason, fault) = error.refusal();
+                rejected(&mut said, &base.id, reason, &[fault]);
+            }
+            Ok((data, cause)) => {
+                let stored = cause.recordedtime.unwrap_or(cause.time);
+                let stored = clock.map_or(stored, |clock: Timestamp| clock.max(stored));
+                clock = Some(stored);
+                said.insert("id".into(), json!(cause.id));
+                let delivery = Delivery {
+                    data,
+                    cause: cause.clone(),
+                };
+                match worker.handle(delivery, stored).await {
+                    Ok(made) => tell_made(&mut said, &writer, made),
+                    Err(failure) => tell::<W::Output>(&mut said, &writer, &cause, Err(failure)),
+                }
+            }
+        }
+        writeln!(std::io::stdout().lock(), "{}", Value::Object(said)).context("write standard output")?;
+    }
+    let mut said = Map::from_iter([("line".to_owned(), Value::Null)]);
+    let end = clock.unwrap_or_else(Timestamp::now).plus_micros(SILENCE);
+    match worker.passed(end).await {
+        Ok(made) => tell_made(&mut said, &writer, made),
+        Err(failure) => failed(&mut said, "outage", &anyhow::anyhow!("{failure:?}")),
+    }
+    writeln!(std::io::stdout().lock(), "{}", Value::Object(said)).context("write standard output")
+}
+
+fn tell_made<O: Outbound>(said: &mut Map<String, Value>, writer: &Writer, made: Vec<Made<O>>) {
+    let outputs: Result<Vec<_>, _> = made
+        .into_iter()
+        .enumerate()
+        .map(|(n, made)| output(writer, &made.cause, n, made.draft))
+        .collect();
+    tell_outputs(said, outputs);
+}
+
+fn tell_outputs(said: &mut Map<String, Value>, outputs: anyhow::Result<Vec<Value>>) {
+    match outputs {
+        Err(error) => failed(said, "retry", &error),
+        Ok(outputs) => {
+            let verdict = if outputs.is_empty() { "filtered" } else { "emitted" };
+            said.insert("verdict".into(), json!(verdict));
+            said.insert("outputs".into(), Value::Array(outputs));
+        }
+    }
 }
 
 async fn for_each_line<I: Inbound, O: Outbound>(
@@ -242,14 +312,7 @@ fn tell<O: Outbound>(said: &mut Map<String, Value>, writer: &Writer, cause: &Cau
                 .enumerate()
                 .map(|(n, draft)| output(writer, cause, n, draft))
                 .collect();
-            match outputs {
-                Err(error) => failed(said, "retry", &error),
-                Ok(outputs) => {
-                    let verdict = if outputs.is_empty() { "filtered" } else { "emitted" };
-                    said.insert("verdict".into(), json!(verdict));
-                    said.insert("outputs".into(), Value::Array(outputs));
-                }
-            }
+            tell_outputs(said, outputs);
         }
         Err(Failure(Why::Retry { error, .. })) => failed(said, "retry", &error),
         Err(Failure(Why::Outage { error })) => failed(said, "outage", &error),

@@ -8,9 +8,10 @@ use crate::{
     daemon::{self, Daemon},
     line::{Line, Rules},
     manifest::Needs,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     offline,
     one::{self, Limits},
+    ordered::{self, Ground},
     outage::Outage,
     outbox::Outbox,
     worker::At,
@@ -67,6 +68,47 @@ pub fn run_batch<W: BatchWorker>() -> ExitCode {
         offline::run_batch,
         batch::run,
     )
+}
+
+/// Runs a worker that answers in order to its end; the whole of its `main`.
+pub fn run_ordered<W: OrderedWorker>() -> ExitCode {
+    let needs = Needs::of_ordered::<W>();
+    let cli = match daemon::parse::<Cli<W::Args>>(needs.name, ABOUT) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    if cli.worker.manifest {
+        return print(&needs.manifest());
+    }
+    let one = tokio::runtime::Builder::new_current_thread();
+    daemon::block_on(one, async move {
+        if cli.worker.offline {
+            let at = offline::resources(needs.name, &cli.process, &cli.worker)?;
+            let mut worker = W::start(cli.own, &at).await.context("start the worker")?;
+            return offline::run_ordered(&mut worker, &needs, &at).await;
+        }
+        let Some(daemon) = daemon::start(needs.name, &cli.process).await? else {
+            return Ok(());
+        };
+        let ready = daemon.health().check("worker");
+        let mut line = line(&daemon, &needs, &cli.worker)?;
+        // Who begins again is given much again, and none of it is to blame.
+        line.rules.attempts_max = u32::MAX;
+        let at = resources(needs.name, &daemon);
+        let mut worker = tokio::select! {
+            worker = W::start(cli.own, &at) => worker.context("start the worker")?,
+            () = daemon.stop().cancelled() => return Ok(()),
+        };
+        ready.set_ready();
+        let ground = Ground {
+            daemon: &daemon,
+            name: needs.name,
+            reads: needs.reads,
+            drain: cli.worker.drain,
+            active: metrics::active(daemon.registry()).context("register metrics")?,
+        };
+        ordered::run(&mut worker, line, ground).await
+    })
 }
 
 /// How the two kinds of workers are driven differently.
@@ -130,6 +172,11 @@ pub fn command_batch<W: BatchWorker>() -> clap::Command {
     Cli::<W::Args>::command().name(W::NAME)
 }
 
+/// The same of a worker that answers in order.
+pub fn command_ordered<W: OrderedWorker>() -> clap::Command {
+    Cli::<W::Args>::command().name(W::NAME)
+}
+
 /// What `--manifest` prints of a worker.
 pub fn manifest<W: Worker>() -> Manifest {
     Needs::of::<W>().manifest()
@@ -169,6 +216,10 @@ async fn bind(
     prefetch: usize,
 ) -> anyhow::Result<(Inbox, Line)> {
     let inbox = Inbox::bind(daemon, needs.name, needs.reads, prefetch).await?;
+    Ok((inbox, line(daemon, needs, args)?))
+}
+
+fn line(daemon: &Daemon, needs: &Needs, args: &WorkerArgs) -> anyhow::Result<Line> {
     let metrics =
         Metrics::new(daemon.registry(), needs.name, needs.reads, needs.writes).context("register metrics")?;
     let outage = Outage::new(
@@ -177,7 +228,7 @@ async fn bind(
         args.retry_first,
     );
     let publisher = Publisher::new(daemon.client().clone(), Options::default());
-    let line = Line {
+    Ok(Line {
         rules: Rules {
             worker: Name::new(needs.name).context("the worker's name")?,
             site: daemon.site().clone(),
@@ -189,8 +240,7 @@ async fn bind(
         desk: Desk::new(daemon.client().clone()),
         outbox: Outbox::new(Arc::new(publisher)),
         outage,
-    };
-    Ok((inbox, line))
+    })
 }
 
 /// Who writes what the worker answers.

@@ -122,8 +122,13 @@ pub trait OrderedWorker: Sized + Send + 'static {
         input: Delivery<Self::Input>,
         stored: Timestamp,
     ) -> impl Future<Output = Result<Vec<Made<Self::Output>>, Failure>> + Send;
-    /// The stream has no further message that was stored before `until`.
-    fn passed(&mut self, until: Timestamp) -> Vec<Made<Self::Output>>;
+    /// Whether silence means anything to it now: whether [`OrderedWorker::passed`] may answer something.
+    fn waits(&self) -> bool;
+    /// The stream has no further message that was stored before `until`. Only an outage is a failure.
+    fn passed(
+        &mut self,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Made<Self::Output>>, Failure>> + Send;
 }
 
 /// One message that follows, now, from one that came then.
