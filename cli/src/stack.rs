@@ -22,7 +22,7 @@ pub use layout::{Layout, scratch};
 pub use options::{Link, Ports, Server, StackOptions, Sync};
 pub use people::register as register_administrator;
 pub use ports::Port;
-pub use processes::{BRIDGE, GATEWAY, SIMULATOR, WORKERS};
+pub use processes::{BRIDGE, GATEWAY, ROAD, SIMULATOR, WORKERS};
 pub use secrets::Secrets;
 
 use crate::{

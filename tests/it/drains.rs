@@ -6,7 +6,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use telltale_cli::stack::{StackOptions, WORKERS};
+use telltale_cli::stack::{ROAD, StackOptions};
 use telltale_tests::{
     load::{self, Load},
     pipeline::Pipeline,
@@ -42,7 +42,7 @@ async fn told_to_stop_twenty_times_at_full_load_nothing_waits_for_its_acknowledg
         .at_least("select count(*) from readings", 200, Duration::from_secs(60))
         .await;
     for n in 0..20 {
-        let worker = WORKERS[n % WORKERS.len()];
+        let worker = ROAD[n % ROAD.len()];
         let unit = pipeline.stack.supervisor().unit(worker).unwrap();
         let told = Instant::now();
         unit.stop().await;

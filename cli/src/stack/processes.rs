@@ -11,8 +11,10 @@ use std::{
 };
 use telltale_nats::{Name, rights};
 
-/// The workers of every stack, in the order of a reading's way.
-pub const WORKERS: [&str; 3] = ["validate", "annotate", "store"];
+/// Through whom a reading becomes a row, in order.
+pub const ROAD: [&str; 3] = ["validate", "annotate", "store"];
+/// All workers of ours: those, and then the others.
+pub const WORKERS: [&str; 3] = ROAD;
 /// The process that devices speak to.
 pub const BRIDGE: &str = "bridge";
 /// The process that people and programs ask.

@@ -3,7 +3,7 @@ use super::{Class, Violation, load, observe::observe, rest};
 use crate::{
     commands::courier::Parcel,
     find::Say,
-    stack::{Stack, StackOptions, WORKERS, scratch},
+    stack::{ROAD, Stack, StackOptions, scratch},
     supervise::Phase,
 };
 use anyhow::{Context as _, bail};
@@ -175,7 +175,7 @@ async fn drive(options: &Options, faults: &Path) -> anyhow::Result<Report> {
 
 /// All kills in order, so that a worker has peace between two of its own.
 fn plan(options: &Options) -> Vec<(Point, &'static str)> {
-    let [validate, annotate, store] = WORKERS;
+    let [validate, annotate, store] = ROAD;
     let mut plan = Vec::new();
     for round in 0..options.rounds as usize {
         if options.bug {
@@ -189,9 +189,9 @@ fn plan(options: &Options) -> Vec<(Point, &'static str)> {
             (Point::AfterPublish, publishers[(round + 1) % 2]),
             (Point::BeforeQuarantine, validate),
             (Point::AfterCommit, store),
-            (Point::BeforeAck, WORKERS[round % 3]),
+            (Point::BeforeAck, ROAD[round % 3]),
             (Point::AfterQuarantine, validate),
-            (Point::AfterAck, WORKERS[(round + 1) % 3]),
+            (Point::AfterAck, ROAD[(round + 1) % 3]),
         ]);
     }
     plan
@@ -266,6 +266,6 @@ mod tests {
         }
         let ackers = plan.iter().filter(|(at, _)| *at == Point::BeforeAck);
         let ackers: Vec<_> = ackers.map(|(_, worker)| *worker).collect();
-        assert_eq!(ackers[..3], WORKERS);
+        assert_eq!(ackers[..3], ROAD);
     }
 }
