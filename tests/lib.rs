@@ -32,6 +32,21 @@ pub fn data(file: &str) -> Option<PathBuf> {
     None
 }
 
+/// How much a test does: `usual`, which shows what it is about in the time that the suite has, or `most` by hand, with
+/// `TELLTALE_SIZE=whole`.
+///
+/// # Panics
+/// When `TELLTALE_SIZE` is anything else.
+pub fn size(usual: usize, most: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the tests' own setting")]
+    let said = std::env::var("TELLTALE_SIZE").unwrap_or_default();
+    match said.as_str() {
+        "" => usual,
+        "whole" => most,
+        other => panic!("TELLTALE_SIZE is `whole` or not there, not `{other}`"),
+    }
+}
+
 /// The subject of a lane at site `local`, about that thing; its last token is `name` where the lane has one.
 ///
 /// # Panics

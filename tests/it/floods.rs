@@ -12,7 +12,7 @@ use telltale_tests::{
     pipeline::Pipeline,
 };
 
-const QUIET: usize = 3_000;
+const QUIET: usize = 2_000;
 /// A machine that compiles beside us makes hundreds of milliseconds of nothing.
 const FLOOR_MS: f64 = 1_000.0;
 

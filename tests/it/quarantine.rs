@@ -8,29 +8,29 @@ mod packs;
 use operator::{Counting, left_in, load, put_type, replay};
 use std::time::{Duration, Instant};
 use telltale_cli::stack::StackOptions;
-use telltale_tests::{load::over_http, pipeline::Pipeline};
+use telltale_tests::{load::over_http, pipeline::Pipeline, size};
 
 const SOON: Duration = Duration::from_secs(60);
 const OPEN: &str = "select count(*) from quarantine where state = 'open'";
 
-/// Of a hundred things, ten are wrongly said to send text.
-const EVENTS: usize = 10_000;
+/// Of a hundred, ten are wrongly said to send text.
 const THINGS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn once_the_policy_is_right_all_is_given_back_once_and_nobody_is_told_twice() {
+    let events = size(3_000, 10_000);
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
     let counting = Counting::start(&pipeline).await;
     let misjudged: Vec<String> = (0..THINGS / 10).map(|n| format!("t{n}")).collect();
     put_type(&pipeline, &misjudged, "string").await;
 
-    let loads = load(EVENTS, THINGS);
+    let loads = load(events, THINGS);
     let client = pipeline.http.clone();
     tokio::task::spawn_blocking(move || over_http(&client, &loads, 24))
         .await
         .unwrap();
-    let refused = i64::try_from(EVENTS / 10).unwrap();
-    let total = i64::try_from(EVENTS).unwrap();
+    let refused = i64::try_from(events / 10).unwrap();
+    let total = i64::try_from(events).unwrap();
     pipeline
         .until("select count(*) from readings", total - refused, SOON)
         .await;
@@ -64,8 +64,8 @@ async fn once_the_policy_is_right_all_is_given_back_once_and_nobody_is_told_twic
         (&again["replayed"], &again["before"]),
         (&0.into(), &refused.into())
     );
-    let seen = counting.all(EVENTS).await;
-    assert_eq!(seen.len(), EVENTS, "each reading was told of");
+    let seen = counting.all(events).await;
+    assert_eq!(seen.len(), events, "each reading was told of");
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "told of more than once: {twice:?}");
     let status = pipeline.at_rest(SOON).await;

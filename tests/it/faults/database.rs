@@ -28,7 +28,7 @@ const WAITS: &str = "select count(*) from pg_stat_activity \
 async fn an_outage_is_asked_about_ever_more_seldom_and_costs_no_attempt_and_hardly_any_processor() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
     pipeline.stack.stop_one("postgres").await.unwrap();
-    send(&pipeline, 0, 2_000);
+    send(&pipeline, 0, 1_000);
     unready(&pipeline, "store", &["work", "postgres"], PATIENCE).await;
     let pid = pipeline.stack.pid("store").unwrap();
     let (began, spent) = (tokio::time::Instant::now(), cpu_seconds(pid));
@@ -45,7 +45,7 @@ async fn an_outage_is_asked_about_ever_more_seldom_and_costs_no_attempt_and_hard
     assert!((3..=10).contains(&asked), "{asked} attempts:\n{text}");
 
     pipeline.stack.start_one("postgres").await.unwrap();
-    pipeline.until(READINGS, 2_000, PATIENCE).await;
+    pipeline.until(READINGS, 1_000, PATIENCE).await;
     pipeline.at_rest(PATIENCE).await;
     assert_eq!(pipeline.count(QUARANTINED).await, Some(0), "no attempt was spent");
 }

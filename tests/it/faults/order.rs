@@ -49,7 +49,12 @@ async fn started_long_before_its_servers_everything_waits_unready_and_then_serve
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_taken_away_is_named_within_half_a_minute_and_missed_no_more_once_given_back() {
-    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let mut pipeline = Pipeline::start(StackOptions {
+        // What could not be passed on comes again no earlier.
+        ack_wait: Some(Duration::from_secs(5)),
+        ..StackOptions::default()
+    })
+    .await;
     send(&pipeline, 0, 20);
     pipeline.until(READINGS, 20, PATIENCE).await;
     let path = pipeline.stack.layout().users();

@@ -36,7 +36,12 @@ fn size(pid: u32) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_memory_ends_says_so_and_another_does_its_work() {
-    let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let mut pipeline = Pipeline::start(StackOptions {
+        // What it had in hand comes again no earlier.
+        ack_wait: Some(Duration::from_secs(5)),
+        ..StackOptions::default()
+    })
+    .await;
     send(&pipeline, 0, 20);
     pipeline.until(READINGS, 20, PATIENCE).await;
     let pid = pipeline.stack.pid("annotate").unwrap();
