@@ -1,6 +1,6 @@
 //! HTTP/1.1 towards strangers: an accept loop with time-outs, bodies with limits, refusals as problems (RFC 9457).
 //!
-//! The accept loop is ours because `axum::serve` waits for headers for ever.
+//! The accept loop is ours because `axum::serve` waits for ever: for headers, and for a client that does not read.
 //!
 //! | module | holds |
 //! |---|---|
@@ -8,12 +8,14 @@
 //! | [`body`] | reading a body, and refusing one so that the answer arrives |
 //! | [`problem`] | refusals as problem details |
 //! | [`door`] | who may be meant by a request: `Host` and `Origin` |
+//! | `taken` | giving up whoever does not read |
 //! | [`extract`] | axum's extractors, with problems for what they refuse |
 pub mod body;
 pub mod door;
 pub mod extract;
 pub mod listen;
 pub mod problem;
+mod taken;
 
 pub use extract::{Path, Query, Whole};
 pub use problem::Problem;
@@ -78,7 +80,7 @@ async fn connection(
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(taken::Taken::new(stream)), service)
     );
     tokio::select! {
         served = &mut connection => return served,

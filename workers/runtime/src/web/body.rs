@@ -7,8 +7,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, SizeHint};
 use std::{
     pin::Pin,
@@ -18,8 +18,10 @@ use std::{
 };
 use tracing::debug;
 
-/// A body must arrive within this time.
+/// A body must arrive within this time…
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// …and each piece of it within this.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a refused body is read, so that the client sees the answer and not a broken connection.
 const REFUSED_MAX: usize = 1024 * 1024;
 /// And for how long.
@@ -59,11 +61,34 @@ pub fn length(headers: &HeaderMap) -> usize {
 
 /// Reads a body of at most `limit` bytes.
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
-    match tokio::time::timeout(TIMEOUT, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge(limit)),
-        Ok(Err(_)) => Err(Unread::BrokeOff),
-        Err(_) => Err(Unread::Late),
+    let whole = async {
+        let (mut body, mut whole) = (body, BytesMut::new());
+        while let Some(piece) = piece(&mut body).await? {
+            if whole.len() + piece.len() > limit {
+                return Err(Unread::TooLarge(limit));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    };
+    let read = tokio::time::timeout(TIMEOUT, whole).await;
+    read.unwrap_or(Err(Unread::Late))
+}
+
+/// The next piece of a body that may be without end; `None` after the last.
+pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Unread> {
+    loop {
+        let frame = tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await;
+        match frame.map_err(|_| Unread::Late)? {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Unread::BrokeOff),
+            // What is no data are trailers.
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
     }
 }
 
@@ -105,7 +130,9 @@ pub async fn drain(request: Request, next: Next) -> Response {
     let shared = Shared(Arc::new(Mutex::new(body)));
     let request = Request::from_parts(head, Body::new(shared.clone()));
     let response = next.run(request).await;
-    if !response.status().is_success() && !shared.is_end_stream() {
+    // Whoever was too slow has been waited for.
+    let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if !response.status().is_success() && !is_late && !shared.is_end_stream() {
         run_off(shared).await;
     }
     response
@@ -147,6 +174,21 @@ mod tests {
     async fn a_body_is_read_to_its_limit_and_no_further() {
         assert_eq!(read(Body::from("abc"), 3).await.unwrap(), "abc");
         assert_eq!(read(Body::from("abcd"), 3).await, Err(Unread::TooLarge(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stands_still_or_trickles_is_not_waited_for() {
+        let pending = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let began = tokio::time::Instant::now();
+        assert_eq!(read(pending(), 9).await, Err(Unread::Late));
+        assert_eq!(began.elapsed(), PIECE_TIMEOUT);
+        let drops = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(PIECE_TIMEOUT / 2).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+        });
+        let began = tokio::time::Instant::now();
+        assert_eq!(read(Body::from_stream(drops), 99).await, Err(Unread::Late));
+        assert_eq!(began.elapsed(), TIMEOUT);
     }
 
     #[tokio::test]
