@@ -104,6 +104,16 @@ pub fn thing_entry(entry: &Value) -> Vec<Fault> {
     faults
 }
 
+/// What is wrong with the tests of a property, as an entry has them; empty if nothing is.
+pub(crate) fn quality(quality: &Value) -> Vec<Fault> {
+    let entry = serde_json::json!({"thing": "t", "policy": {"properties": {"p": {"quality": quality}}}});
+    let mut faults = thing_entry(&entry);
+    for fault in &mut faults {
+        fault.pointer = fault.pointer.replacen("/policy/properties/p/quality", "", 1);
+    }
+    faults
+}
+
 /// What the schema finds wrong with a Thing Description; [`crate::td::check`] knows the rest. The place of what is
 /// missing is where it should be.
 pub(crate) fn thing_description(td: &Value) -> Vec<Fault> {

@@ -7,6 +7,7 @@
 //! | [`record`] | one resolved SenML record |
 //! | [`timestamp`], [`rawseq`], [`duration`], [`id`] | the scalars |
 //! | [`pending`] | an entry of the `pending` bucket: a command that waits for its device |
+//! | [`quality`] | quality control: what is configured for a property, and verdicts that come later |
 //! | [`thing`] | an entry of the `things` bucket: policy and annotation |
 //! | [`td`] | W3C Thing Descriptions: checked, compiled to policy and annotation, served, made from models, inferred |
 //! | [`strict`] | JSON from strangers, with limits and without silent changes |
@@ -24,6 +25,7 @@ pub mod envelope;
 pub mod id;
 pub mod kinds;
 pub mod pending;
+pub mod quality;
 pub mod rawseq;
 pub mod record;
 pub mod refusal;

@@ -64,6 +64,18 @@ impl Record {
         self.failed = vec!["missing".into()];
         self.sentinel = sentinel;
     }
+
+    /// Notes what a quality test has found. The worst stays, and what is missing stays missing.
+    pub fn found(&mut self, test: &str, flag: Flag) {
+        if self.q == Some(Flag::Missing) {
+            return;
+        }
+        self.q = Some(self.q.map_or(flag, |q| q.worse(flag)));
+        let has_failed = matches!(flag, Flag::Suspect | Flag::Fail);
+        if has_failed && !self.failed.iter().any(|known| known == test) {
+            self.failed.push(test.to_owned());
+        }
+    }
 }
 
 /// QARTOD's flags (IOOS, *Manual for Real-Time Quality Control*).
@@ -81,6 +93,19 @@ pub enum Flag {
     Fail = 4,
     /// 9: no value.
     Missing = 9,
+}
+
+impl Flag {
+    /// Of two findings the one that counts: missing before failed, failed before suspect, that before passed, and
+    /// anything before not evaluated.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        let rank = |flag| match flag {
+            Self::NotEvaluated => 0,
+            other => u8::from(other),
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
 }
 
 /// The number is none of QARTOD's flags.

@@ -2,7 +2,10 @@
 //!
 //! Where a thing has a Thing Description, `policy` and `annotation` are what the writer of the entry made of it;
 //! the workers read these two and skip the description.
-use crate::Timestamp;
+use crate::{
+    Timestamp,
+    quality::{Location, Quality},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -78,6 +81,33 @@ impl Policy {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether it says of anything where it may be.
+    pub fn places_something(&self) -> bool {
+        let mut qualities = self
+            .properties
+            .values()
+            .filter_map(|property| property.quality.as_ref());
+        qualities.any(|quality| quality.location.is_some())
+    }
+
+    /// Whether it has tests that need the records before or after.
+    pub fn needs_neighbours(&self) -> bool {
+        let mut qualities = self
+            .properties
+            .values()
+            .filter_map(|property| property.quality.as_ref());
+        qualities.any(|quality| {
+            let has_speed = |location: &Location| location.max_speed.is_some();
+            quality.needs_neighbours() || quality.location.as_ref().is_some_and(has_speed)
+        })
+    }
+
+    /// Where the thing of that latitude may be; said of the latitude, or of the object around it.
+    pub fn location_of(&self, latitude: &str) -> Option<&Location> {
+        let of = |name: &str| self.properties.get(name)?.quality.as_ref()?.location.as_ref();
+        of(latitude).or_else(|| of(latitude.rsplit_once('.')?.0))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks in this way")]
@@ -121,6 +151,21 @@ pub struct Property {
     /// Values that mean «no value».
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Value>,
+    /// Tests by QARTOD beside `minimum` and `maximum`; what fails is stored and flagged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Box<Quality>>,
+}
+
+impl Property {
+    /// How many of a record's units one of this property's is: records are in primary units, while bounds and thresholds
+    /// are in the unit that the property names.
+    pub fn scale(&self) -> f64 {
+        let in_primary = |value| crate::units::to_primary(self.unit.as_deref()?, value);
+        match (in_primary(1.0), in_primary(0.0)) {
+            (Some((_, one)), Some((_, zero))) => one - zero,
+            _ => 1.0,
+        }
+    }
 }
 
 /// The JSON Schema types that a record's value can have.
@@ -162,6 +207,9 @@ pub(crate) fn check_meaning(entry: &Value, faults: &mut Vec<crate::kinds::Fault>
                 format!("{pointer}/unit"),
                 format!("unit `{unit}` is not known"),
             ));
+        }
+        if let Some(quality) = property.get("quality") {
+            crate::quality::check_meaning(quality, &format!("{pointer}/quality"), faults);
         }
         let number = |word: &str| property.get(word).and_then(Value::as_f64);
         for low in ["minimum", "exclusiveMinimum"] {

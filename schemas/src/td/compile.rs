@@ -11,9 +11,11 @@ use super::{
 use crate::{
     decode::is_property,
     duration,
+    quality::{Quality, is_latitude},
     thing::{Policy, Property, ValueType},
     units,
 };
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 /// What follows from a description.
@@ -95,6 +97,7 @@ impl Properties<'_> {
             for (member, inner) in members {
                 self.add(&format!("{name}.{member}"), &inner, hints);
             }
+            self.locate(name, place);
             return;
         }
         // A record cannot have another name (RFC 8428 §4.5.1), so there is nothing to expect under it.
@@ -107,6 +110,21 @@ impl Properties<'_> {
             self.annotation.insert(name.to_owned(), known.into());
         }
         self.policy.properties.insert(name.to_owned(), property);
+    }
+
+    /// What an object says of the position that it is goes to its latitude: the object itself is no record's name.
+    fn locate(&mut self, name: &str, place: &Place<'_>) {
+        let Some(location) = quality(place).and_then(|quality| quality.location) else {
+            return;
+        };
+        let members = self.policy.properties.iter_mut();
+        let latitude = members
+            .filter(|(member, _)| member.rsplit_once('.').is_some_and(|(object, _)| object == name))
+            .find(|(member, _)| is_latitude(member));
+        if let Some((_, latitude)) = latitude {
+            let of_latitude = latitude.quality.get_or_insert_default();
+            of_latitude.location.get_or_insert(location);
+        }
     }
 
     /// What is known of the values of a property: what they are of, and the unit of their records.
@@ -183,7 +201,14 @@ fn property(place: &Place<'_>, (read_only, write_only): (bool, bool)) -> Propert
             .map(|place| place.value.clone())
             .filter(is_scalar)
             .collect(),
+        quality: quality(place).map(Box::new),
     }
+}
+
+/// Tests by QARTOD; none where they are not written as they must be.
+fn quality(place: &Place<'_>) -> Option<Quality> {
+    let quality = place.member(of_property::QUALITY)?;
+    Quality::deserialize(quality.value).ok()
 }
 
 /// The values that a property can have: those of `enum`, the one of `const`, or those of a `oneOf` of constants. None

@@ -21,7 +21,9 @@ pub(super) mod of_property {
     pub(in crate::td) const MISSING: &str = "telltale:missing";
     /// What was seen of it, where a description was inferred.
     pub(in crate::td) const SEEN: &str = "telltale:seen";
-    pub(in crate::td) const ALL: [&str; 2] = [MISSING, SEEN];
+    /// Tests of its values by QARTOD.
+    pub(in crate::td) const QUALITY: &str = "telltale:quality";
+    pub(in crate::td) const ALL: [&str; 3] = [MISSING, SEEN, QUALITY];
 }
 
 /// Our terms of a form.

@@ -125,6 +125,7 @@ fn any_property() -> impl Strategy<Value = Property> {
                 read_only,
                 write_only,
                 missing,
+                quality: None,
             },
         )
 }

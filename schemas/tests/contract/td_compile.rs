@@ -179,3 +179,27 @@ fn what_it_is_about_and_mounted_on_are_uris() {
     );
     assert!(compile(&td).annotation.is_empty());
 }
+
+#[test]
+fn tests_of_quality_go_along_and_where_an_object_may_be_is_said_of_its_latitude() {
+    let tests = json!({"flat_line": {"tolerance": 0.1, "fail": "2h"}, "spike": {"suspect": 3.0}});
+    let place = json!({"bbox": [7.0, 43.0, 8.0, 44.0], "max_speed": 60.0});
+    let policy = policy(&json!({
+        "level": {"type": "number", "telltale:quality": tests},
+        "position": {"type": "object", "telltale:quality": {"location": place}, "properties": {
+            "alt": {"type": "number"}, "lat": {"type": "number"}, "lon": {"type": "number"},
+        }},
+    }));
+    let written = serde_json::to_value(&policy).unwrap();
+    let of = |name: &str| &written["properties"][name]["quality"];
+    assert_eq!(of("level")["flat_line"], tests["flat_line"]);
+    assert_eq!(of("level")["spike"], json!({"method": "average", "suspect": 3.0}));
+    assert_eq!(*of("position.lat"), json!({ "location": place }));
+    assert_eq!((of("position.lon"), of("position")), (&Value::Null, &Value::Null));
+    assert_eq!(
+        policy
+            .location_of("position.lat")
+            .and_then(|place| place.max_speed),
+        Some(60.0)
+    );
+}

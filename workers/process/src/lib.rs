@@ -2,5 +2,6 @@
 #![warn(missing_docs)]
 pub mod heard;
 pub mod order;
+pub mod quality;
 
 pub use heard::{Follows, Heard, Input, Said};

@@ -2,6 +2,7 @@
 //!
 //! It judges what one message can tell alone: how it is written, the types and units of its values, when it was
 //! measured, and which values are missing or out of range. What needs neighbours is `process`'s business.
+mod location;
 mod origin;
 mod place;
 mod policy;

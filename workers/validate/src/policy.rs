@@ -3,12 +3,13 @@
 use serde_json::Value;
 use telltale_schemas::{
     Flag, Record,
+    quality::test::GROSS_RANGE,
     thing::{Policy, Property, ValueType},
     units,
 };
 
-/// The quality test of minimum and maximum, by QARTOD's name.
-const GROSS_RANGE: &str = "gross_range";
+/// The test whether a value is one that stands for none.
+const MISSING: &str = "missing";
 /// The test whether a value is one of those that it can have.
 const ENUM: &str = "enum";
 /// The test whether a property is one that its device reports.
@@ -40,10 +41,10 @@ pub(crate) fn judge(record: &mut Record, policy: &Policy) -> Result<(), Wrong> {
     let around = around(policy, &record.n);
     to_primary(record, None)?;
     if around.is_some_and(|property| property.write_only) {
-        fail(record, &[WRITE_ONLY]);
+        record.found(WRITE_ONLY, Flag::Fail);
         return Ok(());
     }
-    note(record, Flag::NotEvaluated);
+    record.found(UNDECLARED, Flag::NotEvaluated);
     // Nothing is lost for want of a declaration.
     if policy.declared && around.is_none() {
         record.failed.push(UNDECLARED.to_owned());
@@ -73,53 +74,53 @@ fn judge_by(record: &mut Record, property: &Property) -> Result<(), Wrong> {
     }
     check_type(record, property)?;
     to_primary(record, property.unit.as_deref())?;
-    let in_range = number.and_then(|number| is_in_range(number, property));
     let is_one = is_one_of(record, number, &property.values);
-    let failed: Vec<&str> = [
-        (property.write_only, WRITE_ONLY),
-        (in_range == Some(false), GROSS_RANGE),
-        (is_one == Some(false), ENUM),
-    ]
-    .into_iter()
-    .filter_map(|(has_failed, test)| has_failed.then_some(test))
-    .collect();
-    if !failed.is_empty() {
-        fail(record, &failed);
-    } else if in_range.is_some() || is_one.is_some() || !property.missing.is_empty() {
-        note(record, Flag::Pass);
-    } else {
-        note(record, Flag::NotEvaluated);
+    let looked_for_missing = !property.missing.is_empty();
+    record.found(
+        MISSING,
+        if looked_for_missing {
+            Flag::Pass
+        } else {
+            Flag::NotEvaluated
+        },
+    );
+    if property.write_only {
+        record.found(WRITE_ONLY, Flag::Fail);
+    }
+    if let Some(flag) = number.and_then(|number| gross_range(number, property)) {
+        record.found(GROSS_RANGE, flag);
+    }
+    if let Some(is_one) = is_one {
+        record.found(ENUM, passed(is_one));
     }
     Ok(())
 }
 
+fn passed(holds: bool) -> Flag {
+    if holds { Flag::Pass } else { Flag::Fail }
+}
+
 /// `None` where there are no bounds.
-fn is_in_range(number: f64, property: &Property) -> Option<bool> {
+fn gross_range(number: f64, property: &Property) -> Option<Flag> {
     let holds = [
         property.minimum.map(|bound| number >= bound),
         property.maximum.map(|bound| number <= bound),
         property.exclusive_minimum.map(|bound| number > bound),
         property.exclusive_maximum.map(|bound| number < bound),
     ];
-    holds.into_iter().flatten().reduce(|all, one| all && one)
+    let bounds = holds.into_iter().flatten().map(passed);
+    let spans = property
+        .quality
+        .as_ref()
+        .and_then(|quality| quality.gross_range.as_ref());
+    let spans = spans.map(|spans| spans.judge(number));
+    bounds.chain(spans).reduce(Flag::worse)
 }
 
 /// `None` where it can have all values, or has none.
 fn is_one_of(record: &Record, number: Option<f64>, values: &[Value]) -> Option<bool> {
     let is_known = !values.is_empty() && record.has_value();
     is_known.then(|| values.iter().any(|value| is_it(record, number, value)))
-}
-
-fn fail(record: &mut Record, tests: &[&str]) {
-    note(record, Flag::Fail);
-    record.failed.extend(tests.iter().map(|test| (*test).to_owned()));
-}
-
-/// A record that is missing already stays so.
-fn note(record: &mut Record, flag: Flag) {
-    if record.q != Some(Flag::Missing) {
-        record.q = Some(flag);
-    }
 }
 
 /// The number in the unit that the policy speaks of. What names no unit, or where the policy names none, is

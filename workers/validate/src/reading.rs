@@ -1,5 +1,6 @@
 //! From decoded records to a reading: each judged, all in time and in order, none too much.
 use crate::{
+    location,
     origin::Origin,
     policy::{self, Part, Wrong},
 };
@@ -71,6 +72,7 @@ pub(crate) fn make(decoded: Decoded, policy: &Policy, origin: &Origin) -> Result
         }
     }
     for_each(&mut records, |record| policy::judge(record, policy))?;
+    location::judge(&mut records, policy);
     let window = Window::of(policy, origin);
     let otherwise = time.unwrap_or(origin.received);
     let mut newest = None;

@@ -39,6 +39,7 @@ pub(super) fn check(whole: &Place<'_>, faults: &mut Vec<Fault>) {
         if let Some(missing) = property.member(of_property::MISSING) {
             missing_values(&missing, faults);
         }
+        quality(&property, faults);
     }
     place(whole, faults);
 }
@@ -65,6 +66,21 @@ fn missing_values(missing: &Place<'_>, faults: &mut Vec<Fault>) {
     let is_scalar = |value: &Value| value.is_number() || value.is_string() || value.is_boolean();
     let wrong = values.iter().filter(|value| !is_scalar(value.value));
     faults.extend(wrong.map(|value| value.fault("a device cannot report this in place of a value")));
+}
+
+/// Tests of a property, or of a member of the object that it is: as an entry may have them.
+fn quality(property: &Place<'_>, faults: &mut Vec<Fault>) {
+    if let Some(quality) = property.member(of_property::QUALITY) {
+        let found = crate::check::quality(quality.value);
+        faults.extend(
+            found
+                .into_iter()
+                .map(|fault| Fault::at(format!("{}{}", quality.pointer, fault.pointer), fault.message)),
+        );
+    }
+    for (_, member) in property.members_of("properties") {
+        quality(&member, faults);
+    }
 }
 
 /// Latitude and longitude where the thing is, if it says so: swapped ones are found where one is over 90.
