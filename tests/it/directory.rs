@@ -6,6 +6,7 @@ mod discovery;
 mod events;
 mod expiry;
 mod list;
+mod many;
 mod search;
 mod service;
 mod site;

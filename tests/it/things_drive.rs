@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 use telltale_cli::stack::{Stack, StackOptions};
-use telltale_schemas::Timestamp;
+use telltale_schemas::{Timestamp, td};
 use telltale_tests::{http, pipeline::Pipeline};
 
 /// Things that report together.
 const THINGS: usize = 20;
+/// Those that change: one by `thing put`, one by a merge patch of its description at the gateway.
+const CHANGED: [&str; 2] = ["dial-0", "dial-1"];
 /// Connections that they report over.
 const REPORTERS: usize = 4;
 /// Between two reports of all over one: together a thousand readings a second.
@@ -71,6 +73,30 @@ async fn put(pipeline: &Pipeline, maximum: u32) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// Registers `dial-1` at the gateway, by a description.
+fn describe(gateway: &http::Client) {
+    let td = json!({
+        "@context": "https://www.w3.org/2022/wot/td/v1.1", "id": td::thing_id("dial-1"), "title": "Dial 1",
+        "securityDefinitions": {"none": {"scheme": "nosec"}}, "security": "none",
+        "properties": {"level": {"type": "number", "maximum": 100, "forms": [{"href": "coap://[2001:db8::1]/level"}]}},
+    });
+    let headers = [("Content-Type", "application/td+json")];
+    let answer = gateway
+        .post("/things", &headers, td.to_string().as_bytes())
+        .unwrap();
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+/// Changes what its description says.
+fn patch(gateway: &http::Client, maximum: u32) {
+    let patch = json!({"properties": {"level": {"maximum": maximum}}}).to_string();
+    let headers = [("Content-Type", "application/merge-patch+json")];
+    let answer = gateway
+        .send("PATCH", "/things/dial-1", &headers, patch.as_bytes())
+        .unwrap();
+    assert_eq!(answer.status, 204, "{answer:?}");
+}
+
 /// How many of the readings that came in then have that quality.
 async fn count(pipeline: &mut Pipeline, thing: &str, quality: u8, received: &str) -> i64 {
     let query = format!(
@@ -82,20 +108,34 @@ async fn count(pipeline: &mut Pipeline, thing: &str, quality: u8, received: &str
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lower_maximum_flags_the_next_reading_at_a_thousand_a_second_and_nothing_is_started_again() {
     let mut pipeline = Pipeline::start(StackOptions::default()).await;
+    let stack = &pipeline.stack;
+    let gateway = http::Client::new(
+        stack.env("GATEWAY_URL"),
+        Some(stack.env("GATEWAY_TOKEN").to_owned()),
+    );
     put(&pipeline, 100).await;
+    describe(&gateway);
     let before = processes(&pipeline.stack);
     let over = Arc::new(AtomicBool::new(false));
     let reporters = [(); REPORTERS].map(|()| {
         let (client, over) = (pipeline.http.clone(), over.clone());
         std::thread::spawn(move || report(&client, &over))
     });
-    let passed = "select count(*) from readings where thing = 'dial-0' and quality = 1";
-    pipeline.at_least(passed, 50, SOON).await;
-    let failed = "select count(*) from readings where thing = 'dial-0' and quality = 4";
-    assert_eq!(pipeline.count(failed).await, Some(0), "none fails before");
-    let changed = Timestamp::now();
-    put(&pipeline, 10).await;
-    pipeline.at_least(failed, 100, SOON).await;
+    let judged = |thing: &str, quality: u8| {
+        format!("select count(*) from readings where thing = '{thing}' and quality = {quality}")
+    };
+    let mut changes = vec![];
+    for thing in CHANGED {
+        pipeline.at_least(&judged(thing, 1), 50, SOON).await;
+        let failed = judged(thing, 4);
+        assert_eq!(pipeline.count(&failed).await, Some(0), "none fails before");
+        changes.push((thing, Timestamp::now()));
+        match thing {
+            "dial-0" => put(&pipeline, 10).await,
+            _ => patch(&gateway, 10),
+        }
+        pipeline.at_least(&failed, 100, SOON).await;
+    }
     over.store(true, Ordering::Relaxed);
     let join = || reporters.map(|reporter| reporter.join().unwrap());
     let reported = tokio::task::spawn_blocking(join).await.unwrap();
@@ -104,21 +144,24 @@ async fn a_lower_maximum_flags_the_next_reading_at_a_thousand_a_second_and_nothi
     let readings = i64::try_from(readings).unwrap();
     pipeline.until(all, readings, SOON).await;
 
-    let later = changed.plus_micros(i64::try_from(WITHIN.as_micros()).unwrap());
-    assert_eq!(
-        count(&mut pipeline, "= 'dial-0'", 1, &format!(">= '{later}'")).await,
-        0,
-        "after {WITHIN:?} none passes"
-    );
-    assert!(
-        count(&mut pipeline, "= 'dial-0'", 4, &format!("< '{later}'")).await > 0,
-        "within {WITHIN:?} one fails"
-    );
-    let others = "<> 'dial-0'";
+    for (thing, changed) in changes {
+        let later = changed.plus_micros(i64::try_from(WITHIN.as_micros()).unwrap());
+        let of = format!("= '{thing}'");
+        assert_eq!(
+            count(&mut pipeline, &of, 1, &format!(">= '{later}'")).await,
+            0,
+            "{thing}: after {WITHIN:?} none passes"
+        );
+        assert!(
+            count(&mut pipeline, &of, 4, &format!("< '{later}'")).await > 0,
+            "{thing}: within {WITHIN:?} one fails"
+        );
+    }
+    let others = "not in ('dial-0', 'dial-1')";
     assert_eq!(
         count(&mut pipeline, others, 4, "is not null").await,
         0,
-        "it is one thing's matter"
+        "it is these things' matter"
     );
     assert_eq!(processes(&pipeline.stack), before, "nothing was started again");
     let rate: f64 = reported.iter().map(|one| one.a_second).sum();

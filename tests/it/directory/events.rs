@@ -1,7 +1,18 @@
 //! What changes, as it happens (W3C WoT Discovery §7.3.2).
-use super::site::{Event, Site, lamp};
+use super::{
+    many::NDJSON,
+    site::{Event, Events, STREAMS_MAX, Site, admit, lamp},
+};
+use crate::roads::broker::PATIENCE;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+use telltale_gateway::auth::{Scope, tokens};
+use telltale_nats::Name;
+use telltale_tests::{eventually, http::Client};
 
 fn delete(site: &Site, id: &str) {
     let answer = site.send("DELETE", &format!("/things/{id}"), &[], &Value::Null);
@@ -105,4 +116,93 @@ async fn an_event_id_that_was_never_given_and_a_type_that_is_none_are_refused() 
     }
     assert_eq!(site.get("/events/thing_moved").status, 404);
     assert_eq!(site.get("/events?diff=maybe").status, 400);
+}
+
+/// The last piece of an answer that is whole.
+const END: &[u8] = b"\r\n0\r\n\r\n";
+/// From the moment that a token is taken away.
+const CUT: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_so_many_streams_and_they_end_with_it() {
+    let site = Site::start().await;
+    let token = admit(&site.broker, "reader", vec![Scope::ThingsRead]).await;
+    let reader = Client::new(site.url(), Some(token.clone()));
+    eventually("the token is known", PATIENCE, || {
+        (reader.get("/things").ok()?.0 == 200).then_some(())
+    });
+    let theirs: Vec<Events> = (0..STREAMS_MAX)
+        .map(|_| site.events_to(&token, "/events", None))
+        .collect();
+    let refused = reader.send("GET", "/events", &[], &[]).unwrap();
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert!(refused.retry_after.is_some());
+    let others = site.events("/events", None);
+
+    let store = tokens::bucket(&site.broker.context().await).await.unwrap();
+    assert!(
+        tokens::revoke(&store, &Name::new("reader").unwrap())
+            .await
+            .unwrap()
+    );
+    let end = Instant::now() + CUT;
+    for one in &theirs {
+        assert!(
+            one.over(end.saturating_duration_since(Instant::now())),
+            "it goes on"
+        );
+    }
+    site.put(&lamp("urn:lamp:1"));
+    assert_eq!(others.next().kind, "thing_created", "others' go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_under_way_breaks_off_when_its_token_is_taken_away() {
+    let site = Site::start().await;
+    // More than the systems at both ends hold for a connection.
+    let large = |n: usize| {
+        let mut td = lamp(&format!("urn:lamp:{n}"));
+        td["description"] = "x".repeat(90_000).into();
+        td.to_string()
+    };
+    let all: Vec<String> = (0..120).map(large).collect();
+    let made = site
+        .http
+        .send("POST", "/things", &[NDJSON], all.join("\n").as_bytes());
+    assert_eq!(made.unwrap().status, 200);
+    let token = admit(&site.broker, "reader", vec![Scope::ThingsRead]).await;
+    let reader = Client::new(site.url(), Some(token.clone()));
+    eventually("the token is known", PATIENCE, || {
+        (reader.get("/things").ok()?.0 == 200).then_some(())
+    });
+    let begin = |token: &str| {
+        let mut line = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+        let head = format!(
+            "GET /search/jsonpath?query=%24%5B%2A%5D HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n\r\n"
+        );
+        line.write_all(head.as_bytes()).unwrap();
+        line.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut first = [0; 12];
+        line.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        line
+    };
+    let rest = |mut line: TcpStream| {
+        let mut rest = Vec::new();
+        // Broken off, it may end in an error.
+        line.read_to_end(&mut rest).ok();
+        rest
+    };
+    let (theirs, ours) = (begin(&token), begin(&site.token));
+    let store = tokens::bucket(&site.broker.context().await).await.unwrap();
+    tokens::revoke(&store, &Name::new("reader").unwrap())
+        .await
+        .unwrap();
+    eventually("the token is gone", CUT, || {
+        (reader.get("/things").ok()?.0 == 401).then_some(())
+    });
+    let theirs = rest(theirs);
+    assert!(!theirs.ends_with(END), "{} bytes, and it is whole", theirs.len());
+    assert!(rest(ours).ends_with(END), "another's is whole");
 }

@@ -9,7 +9,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
 };
 use telltale_cli::stack::scratch;
@@ -23,6 +23,9 @@ use telltale_tests::{
 pub(super) const TD: (&str, &str) = ("content-type", "application/td+json");
 pub(super) const PATCH: (&str, &str) = ("content-type", "application/merge-patch+json");
 pub(super) const DISCOVERY: &str = "https://www.w3.org/2022/wot/discovery";
+
+/// Event streams that a token may have open here.
+pub(super) const STREAMS_MAX: usize = 8;
 
 pub(super) struct Site {
     pub(super) broker: Broker,
@@ -118,12 +121,17 @@ impl Site {
 
     /// What is told on `/events`, from now or from after that id on.
     pub(super) fn events(&self, path: &str, last: Option<u64>) -> Events {
+        self.events_to(&self.token, path, last)
+    }
+
+    /// The same, to whoever has that token.
+    pub(super) fn events_to(&self, token: &str, path: &str, last: Option<u64>) -> Events {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(PATIENCE))
             .build();
         let mut request = ureq::Agent::new_with_config(config)
             .get(format!("{}{path}", self.url()))
-            .header("authorization", format!("Bearer {}", self.token));
+            .header("authorization", format!("Bearer {token}"));
         if let Some(last) = last {
             request = request.header("last-event-id", last.to_string());
         }
@@ -171,6 +179,11 @@ impl Events {
         self.0.recv_timeout(PATIENCE).expect("an event comes")
     }
 
+    /// The other end has ended it within that time, without another event.
+    pub(super) fn over(&self, within: Duration) -> bool {
+        self.0.recv_timeout(within) == Err(RecvTimeoutError::Disconnected)
+    }
+
     /// Nothing comes within that time.
     pub(super) fn silent(&self, for_long: Duration) -> bool {
         self.0.recv_timeout(for_long).is_err()
@@ -198,6 +211,7 @@ fn spawn(dir: &Path, broker: &Broker, port: u16) -> Child {
         .env("TELLTALE_NATS_SEED_FILE", dir.join("gateway.nk"))
         .env("TELLTALE_HEALTH_LISTEN", "127.0.0.1:0")
         .env("TELLTALE_GATEWAY_LISTEN", format!("127.0.0.1:{port}"))
+        .env("TELLTALE_GATEWAY_STREAMS_MAX", STREAMS_MAX.to_string())
         .env("TELLTALE_LOG", "info,telltale_gateway=debug")
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("log")).unwrap())

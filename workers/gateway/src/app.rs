@@ -9,6 +9,7 @@ use crate::{
     directory::{Bases, Feed},
     registry::Registry,
     sql::Pools,
+    streams::Streams,
 };
 use std::sync::Arc;
 use telltale_nats::{Name, Publisher, async_nats::Client};
@@ -28,6 +29,7 @@ pub(crate) struct Parts {
     pub(crate) people: People,
     pub(crate) bases: Bases,
     pub(crate) sql: Pools,
+    pub(crate) streams: Streams,
     /// Of commands.
     pub(crate) publisher: Publisher,
     /// Cancelled when the process ends: what streams for ever ends then.
@@ -72,6 +74,11 @@ impl App {
     /// The ways to the data.
     pub(crate) fn sql(&self) -> &Pools {
         &self.0.sql
+    }
+
+    /// Answers without an end: whoever makes one takes a place for it.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
     }
 
     /// Where commands go out.

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `things` | create, retrieve, replace, patch, delete |
+//! | `many` | many created in one request |
 //! | `list` | the list, page by page |
 //! | `search` | search by JSONPath |
 //! | `events` | what changes, as it happens; over `feed`, which reads the stream THINGS |
@@ -17,6 +18,7 @@ mod feed;
 mod introduction;
 mod links;
 mod list;
+mod many;
 mod media;
 mod search;
 mod serve;

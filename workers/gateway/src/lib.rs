@@ -14,6 +14,7 @@
 //! | [`app`] | what all handlers share |
 //! | [`openapi`], [`asyncapi`] | what there is over HTTP, and over NATS, for programs to read |
 //! | [`presence`] | which things are heard of, and which are overdue |
+//! | `streams` | how many answers without an end a token may have |
 //! | [`service`] | the directory as a NATS service |
 pub mod app;
 pub mod asyncapi;
@@ -28,6 +29,7 @@ mod query;
 pub mod registry;
 mod service;
 mod sql;
+mod streams;
 
 pub use app::App;
 pub use process::{command, run};

@@ -8,6 +8,7 @@ use crate::{
     registry::Registry,
     service,
     sql::{Pools, SqlArgs},
+    streams::Streams,
 };
 use anyhow::Context as _;
 use std::{net::SocketAddr, process::ExitCode};
@@ -59,6 +60,14 @@ pub(crate) struct Args {
         default_value_t = 1024
     )]
     connections_max: usize,
+    /// Event streams at once for each token; one more is refused.
+    #[arg(
+        long,
+        env = "TELLTALE_GATEWAY_STREAMS_MAX",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    streams_max: usize,
     #[command(flatten)]
     sql: SqlArgs,
 }
@@ -102,6 +111,7 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         people,
         bases,
         sql,
+        streams: Streams::new(args.streams_max),
         publisher: Publisher::new(client.clone(), Options::default()),
         stop: stop.clone(),
     });

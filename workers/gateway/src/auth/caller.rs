@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use telltale_nats::Name;
-use telltale_runtime::web::{Peer, Problem};
+use telltale_runtime::web::{Peer, Problem, body};
 use tracing::warn;
 
 /// Longest path that stands in an audit entry, in characters.
@@ -39,6 +39,12 @@ impl Asked {
         if asked.as_ref().is_none_or(|(_, before)| !before.writes()) {
             *asked = Some((person.clone(), scope));
         }
+    }
+
+    /// Who asked, where somebody did.
+    fn person(&self) -> Option<Arc<Person>> {
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.as_ref().map(|(person, _)| person.clone())
     }
 
     fn take(&self) -> Option<Used> {
@@ -81,7 +87,8 @@ fn peer(peer: Option<&Peer>) -> IpAddr {
     peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
 }
 
-/// A layer: audits every request that used a scope which writes, before it is answered.
+/// A layer: audits every request that used a scope which writes, before it is answered; and an answer that goes on
+/// breaks off when its token is taken away.
 pub(crate) async fn watch(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let asked = Asked::default();
     request.extensions_mut().insert(asked.clone());
@@ -93,6 +100,7 @@ pub(crate) async fn watch(State(app): State<App>, mut request: Request, next: Ne
         asked,
     };
     let response = next.run(request).await;
+    let person = watched.asked.person();
     let location = response.headers().get(header::LOCATION);
     let location = location.and_then(|value| value.to_str().ok());
     if let Some(entry) = watched.entry(Some(response.status().as_u16()), location) {
@@ -101,7 +109,11 @@ pub(crate) async fn watch(State(app): State<App>, mut request: Request, next: Ne
         let recorded = tokio::spawn(async move { app.people().audit().record(&entry).await });
         drop(recorded.await);
     }
-    response
+    let Some(person) = person else {
+        return response;
+    };
+    let people = watched.app.people().clone();
+    body::until(response, async move { people.until_gone(&person).await })
 }
 
 /// A request under way. A client that leaves takes its handler with it, but not what that has done already: the entry

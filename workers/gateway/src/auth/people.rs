@@ -32,6 +32,7 @@ use telltale_runtime::{
     web::Problem,
 };
 use telltale_schemas::{Timestamp, id};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -118,6 +119,8 @@ pub struct People(Arc<Inner>);
 struct Inner {
     /// By name; none until the bucket was read.
     known: RwLock<Option<HashMap<String, Arc<Person>>>>,
+    /// Told of each change of them.
+    changed: watch::Sender<()>,
     guard: Guard,
     refused: IntCounterVec,
     refusals: Refusals,
@@ -136,6 +139,7 @@ impl People {
     ) -> (Self, impl Future<Output = ()> + use<'a>) {
         let people = Self(Arc::new(Inner {
             known: RwLock::new(None),
+            changed: watch::Sender::new(()),
             guard: Guard::new(),
             refused,
             refusals: Refusals::default(),
@@ -214,14 +218,51 @@ impl People {
             }
         }
         *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        self.0.changed.send_replace(());
         check.set_ready();
         info!("following the bucket of people");
         while let Some(change) = changes.next().await {
             let change = change?;
-            let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-            heed(known.get_or_insert_default(), &change);
+            {
+                let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+                heed(known.get_or_insert_default(), &change);
+            }
+            self.0.changed.send_replace(());
         }
         anyhow::bail!("the watch has ended")
+    }
+
+    /// Waits until that token is taken away, replaced by another, for other things than before, or over.
+    pub(crate) async fn until_gone(&self, person: &Person) {
+        let mut changed = self.0.changed.subscribe();
+        loop {
+            let now = Timestamp::now();
+            if !self.is_known(person) || person.is_over(now) {
+                return;
+            }
+            let over = async {
+                match person.expires {
+                    Some(expires) => {
+                        let left = u64::try_from(expires.as_micros() - now.as_micros()).unwrap_or_default();
+                        tokio::time::sleep(Duration::from_micros(left)).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // We hold the sender ourselves.
+                _ = changed.changed() => {}
+                () = over => {}
+            }
+        }
+    }
+
+    /// Also while the bucket cannot be read: nobody has taken it away then.
+    fn is_known(&self, person: &Person) -> bool {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_ref()
+            .is_none_or(|known| known.get(&person.name).is_some_and(|known| **known == *person))
     }
 
     /// Who it is that sends these headers.

@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, HeaderName},
     response::sse::{Event, KeepAlive, Sse},
 };
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -85,6 +85,7 @@ struct Asked {
         (status = 200, description = "Events `thing_created`, `thing_updated`, `thing_deleted`, until the client leaves.",
             body = String, content_type = "text/event-stream"),
         (status = 400, description = "No event has that id."),
+        (status = 429, description = "This token has as many event streams open as it may; or too many attempts with wrong tokens."),
     )
 )]
 async fn all(
@@ -94,7 +95,7 @@ async fn all(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, anyhow::Error>>>, Problem> {
     caller.may(Scope::ThingsRead)?;
-    serve_events(app, None, asked, &headers).await
+    serve_events(app, &caller, None, asked, &headers).await
 }
 
 /// The changes of one type.
@@ -112,6 +113,7 @@ async fn all(
         (status = 200, description = "Events of that type, until the client leaves.", body = String,
             content_type = "text/event-stream"),
         (status = 400, description = "No event has that id."),
+        (status = 429, description = "This token has as many event streams open as it may; or too many attempts with wrong tokens."),
         (status = 404, description = "No such type."),
     )
 )]
@@ -127,15 +129,17 @@ async fn some(
     let wanted = wanted.ok_or_else(|| {
         Problem::not_found("no such type: there are thing_created, thing_updated and thing_deleted")
     })?;
-    serve_events(app, Some(wanted), asked, &headers).await
+    serve_events(app, &caller, Some(wanted), asked, &headers).await
 }
 
 async fn serve_events(
     app: App,
+    caller: &Caller,
     wanted: Option<Type>,
     asked: Asked,
     headers: &HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, anyhow::Error>> + use<>>, Problem> {
+    let place = app.streams().take(caller)?;
     let last = app.feed().last().await.map_err(|error| {
         tracing::warn!("events cannot be served: {error:#}");
         Problem::away("the stream of registrations does not answer")
@@ -145,7 +149,12 @@ async fn serve_events(
         Some(said) => after(said.to_str().unwrap_or_default(), last)?,
     };
     let ends = app.stop().clone().cancelled_owned();
-    let events = futures::StreamExt::take_until(follow(app, wanted, asked, from), ends);
+    let events = follow(app, wanted, asked, from)
+        .take_until(ends)
+        .map(move |event| {
+            let _held = &place;
+            event
+        });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

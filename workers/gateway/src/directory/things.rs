@@ -1,5 +1,8 @@
 //! One description: created, retrieved, replaced, patched, deleted (W3C WoT Discovery §7.3.1).
-use super::{media, serve, thing};
+use super::{
+    many::{self, Told},
+    media, serve, thing,
+};
 use crate::{
     app::App,
     auth::{Caller, Scope},
@@ -7,7 +10,7 @@ use crate::{
     registry::{DESCRIPTION_MAX, Error, Written},
 };
 use axum::{
-    extract::State,
+    extract::{FromRequest as _, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -26,13 +29,17 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 /// Registers a thing that is not there yet. A description without an `id` gets one.
+///
+/// Or many: as `application/x-ndjson`, a description a line. The answer has a line for each as soon as it is known what
+/// came of it (`line`, `status`, and `id` or a problem), and at its end how many were `created` and `refused`.
 #[utoipa::path(
     post,
     path = "/things",
     tag = "directory",
     operation_id = "createAnonymousThing",
-    request_body(content = Description, content_type = "application/td+json"),
+    request_body(content((Description = "application/td+json"), (String = "application/x-ndjson"))),
     responses(
+        (status = 200, description = "What came of each line.", body = Told, content_type = "application/x-ndjson"),
         (status = 201, description = "It is registered; `Location` has its path.", headers(("Location" = String))),
         (status = 400, description = "Not a Thing Description; `errors` has each fault with its place."),
         (status = 409, description = "A thing of that `id` is registered already."),
@@ -40,13 +47,13 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         (status = 415, description = "Not said to be a Thing Description."),
     )
 )]
-async fn create(
-    caller: Caller,
-    State(app): State<App>,
-    headers: HeaderMap,
-    Whole(body): Whole<DESCRIPTION_MAX>,
-) -> Result<Response, Problem> {
+async fn create(caller: Caller, State(app): State<App>, request: Request) -> Result<Response, Problem> {
     caller.may(Scope::ThingsWrite)?;
+    let headers = request.headers().clone();
+    if media::judge(&headers, &[many::LINES]).is_ok() {
+        return many::create(app, &caller, request.into_body()).await;
+    }
+    let Whole(body) = Whole::<DESCRIPTION_MAX>::from_request(request, &app).await?;
     let td = description(&headers, &body)?;
     let written = app.registry().create(td, Some(caller.name())).await;
     let written = written.map_err(told)?;
@@ -204,7 +211,7 @@ fn description(headers: &HeaderMap, body: &Bytes) -> Result<Value, Problem> {
 }
 
 /// A refusal, in which faults of a description have the names of the standard too.
-fn told(error: Error) -> Problem {
+pub(super) fn told(error: Error) -> Problem {
     let is_invalid = matches!(error, Error::Invalid(_));
     let problem = Problem::from(error);
     if is_invalid {

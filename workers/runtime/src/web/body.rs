@@ -138,6 +138,44 @@ pub async fn drain(request: Request, next: Next) -> Response {
     response
 }
 
+/// An answer that is still being made breaks off when `over` is: it has no end then, so that nobody takes it for the
+/// whole. One that is whole already goes as it is.
+pub fn until(response: Response, over: impl Future<Output = ()> + Send + 'static) -> Response {
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    let over = Box::pin(over);
+    response.map(|body| Body::new(Until { body, over }))
+}
+
+struct Until<F> {
+    body: Body,
+    over: Pin<Box<F>>,
+}
+
+impl<F: Future<Output = ()>> HttpBody for Until<F> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(axum::Error::new("it may not go on"))));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A body that can be read on by another, once its first reader has enough.
 #[derive(Debug, Clone)]
 struct Shared(Arc<Mutex<Body>>);
@@ -189,6 +227,17 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(read(Body::from_stream(drops), 99).await, Err(Unread::Late));
         assert_eq!(began.elapsed(), TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn an_answer_under_way_breaks_off_and_a_whole_one_does_not() {
+        let whole = until(Response::new(Body::from("abc")), async {});
+        assert_eq!(read(whole.into_body(), 9).await.unwrap(), "abc");
+        let endless = || Body::from_stream(futures::stream::repeat(Ok::<_, std::convert::Infallible>("abc")));
+        let mut body = until(Response::new(endless()), std::future::pending()).into_body();
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), "abc");
+        let body = until(Response::new(endless()), async {}).into_body();
+        assert_eq!(read(body, 9).await, Err(Unread::BrokeOff));
     }
 
     #[tokio::test]
