@@ -90,7 +90,7 @@ async fn one_copy_reads_and_another_takes_over_from_where_it_was() {
     drop(second);
     world.give(more(1_400, 700)).await;
     assert_uninterrupted(&world.done(2_100).await);
-    assert_eq!(third.metric("telltale_active").await, 1.0);
+    assert!(third.metric("telltale_active").await > 0.5, "it is the one");
     assert_eq!(third.terminate().await.0, Some(0));
 }
 
