@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::LazyLock;
 
 /// The contract itself, file by file: name and text.
-pub const FILES: [(&str, &str); 12] = [
+pub const FILES: [(&str, &str); 13] = [
     (
         "envelope.v1.schema.json",
         include_str!("../json/envelope.v1.schema.json"),
@@ -58,6 +58,7 @@ pub const FILES: [(&str, &str); 12] = [
         "thing-description.v1.schema.json",
         include_str!("../json/thing-description.v1.schema.json"),
     ),
+    ("rule.v1.schema.json", include_str!("../json/rule.v1.schema.json")),
 ];
 
 /// Where the files are for each other while they are compiled; they refer to each other by file name alone, so that
@@ -114,6 +115,15 @@ pub(crate) fn quality(quality: &Value) -> Vec<Fault> {
     faults
 }
 
+/// What is wrong with an entry of the `rules` bucket, its CEL apart; empty if nothing is.
+pub fn rule(rule: &Value) -> Vec<Fault> {
+    let mut faults = faults(&SCHEMAS.rule, rule);
+    if faults.is_empty() {
+        crate::rule::check_meaning(rule, &mut faults);
+    }
+    faults
+}
+
 /// What the schema finds wrong with a Thing Description; [`crate::td::check`] knows the rest. The place of what is
 /// missing is where it should be.
 pub(crate) fn thing_description(td: &Value) -> Vec<Fault> {
@@ -156,6 +166,7 @@ struct Schemas {
     record: Validator,
     thing: Validator,
     thing_description: Validator,
+    rule: Validator,
     uri: Validator,
 }
 
@@ -192,6 +203,7 @@ impl Schemas {
             record: compile("record.v1.schema.json"),
             thing: compile("thing.v1.schema.json"),
             thing_description: compile("thing-description.v1.schema.json"),
+            rule: compile("rule.v1.schema.json"),
             uri: compile("thing.v1.schema.json#/$defs/annotation/properties/foi"),
         }
     }

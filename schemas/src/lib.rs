@@ -9,6 +9,7 @@
 //! | [`pending`] | an entry of the `pending` bucket: a command that waits for its device |
 //! | [`quality`] | quality control: what is configured for a property, and verdicts that come later |
 //! | [`thing`] | an entry of the `things` bucket: policy and annotation |
+//! | [`rule`] | an entry of the `rules` bucket: what follows from readings |
 //! | [`td`] | W3C Thing Descriptions: checked, compiled to policy and annotation, served, made from models, inferred |
 //! | [`strict`] | JSON from strangers, with limits and without silent changes |
 //! | [`senml`], [`units`] | SenML packs (JSON, CBOR) to records, and their units |
@@ -29,6 +30,7 @@ pub mod quality;
 pub mod rawseq;
 pub mod record;
 pub mod refusal;
+pub mod rule;
 pub mod senml;
 pub mod strict;
 pub mod td;

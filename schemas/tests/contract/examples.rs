@@ -7,6 +7,7 @@ use telltale_schemas::{
     Registration,
     check::{self, FILES},
     kinds::Fault,
+    rule::Rule,
     td,
     thing::Entry,
 };
@@ -62,6 +63,11 @@ fn subjects() -> Vec<Subject> {
             word: "thing",
             check: check::thing_entry,
             round_trip: round_trip::<Entry>,
+        },
+        Subject {
+            word: "rule",
+            check: check::rule,
+            round_trip: round_trip::<Rule>,
         },
         Subject {
             word: "thing-description",

@@ -3,5 +3,6 @@
 pub mod heard;
 pub mod order;
 pub mod quality;
+pub mod rules;
 
 pub use heard::{Follows, Heard, Input, Said};
