@@ -1,5 +1,6 @@
 //! Local processing: what needs more than one reading. Quality by its neighbours, rules, derived readings.
 #![warn(missing_docs)]
+pub mod derive;
 pub mod heard;
 pub mod order;
 pub mod quality;

@@ -3,6 +3,7 @@ use super::{
     expression::{Expression, Scope, Trouble},
     history::Needs,
 };
+use crate::derive;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use telltale_schemas::{
@@ -81,6 +82,7 @@ pub fn ready(document: &Value) -> Result<(Rule, Option<Condition>), Vec<Wrong>> 
     let rule: Rule = serde_json::from_value(document.clone())
         .map_err(|error| vec![Wrong::from(Fault::at("", error.to_string()))])?;
     let condition = condition(&rule)?;
+    derive::check(&rule)?;
     Ok((rule, condition))
 }
 
