@@ -1,5 +1,6 @@
 //! What `store` keeps: rows, fates, and the interface in SQL.
 #![expect(clippy::unwrap_used, reason = "a test may panic; so may what it is made of")]
+mod amendments;
 pub(crate) mod database;
 mod interface;
 mod outage;

@@ -6,12 +6,14 @@
 //! | `settle` | a batch as transactions; the guilty message is found and refused |
 //! | `write` | one transaction, with the ledger of what became of RAW |
 //! | `readings`, `messages` | its statements for readings, and for all else |
+//! | `amendments` | verdicts on the quality of rows that came after their messages |
 //! | `storage`, `session`, `sql` | the connection, what is known through it, prepared statements |
 //! | `copy`, `stamp`, `ledger`, `trouble` | PostgreSQL's binary rows, its time, sets of sequences, its errors |
 //! | `balance` | what has no fate and is not under way either |
 //! | `watch` | whether the database is there, and the partitions of these days |
 
 mod admit;
+mod amendments;
 mod balance;
 mod copy;
 mod ledger;

@@ -1,6 +1,7 @@
 //! Observations and derivations become rows.
 use crate::Storable;
 use crate::admit::{Message, bytes_of, time_of};
+use crate::amendments;
 use crate::copy::Copy;
 use crate::ledger;
 use crate::session::Known;
@@ -101,6 +102,7 @@ pub(crate) async fn write(
         done.inserted -= taken.1;
         done.duplicates.extend(taken.0);
     }
+    amendments::take_up(transaction, statements, staged.first, staged.last).await?;
     Ok(done)
 }
 

@@ -16,6 +16,8 @@ const DAYS_AT_ONCE: usize = 50;
 /// A week and a day back, as a reading may be late by default, and two days ahead.
 const KEPT_READY: &str = "
 select telltale.ensure_partitions((now() at time zone 'UTC')::date - 8, (now() at time zone 'UTC')::date + 2)";
+/// What is said of rows that never came: of a reading that was sent twice under one id, for one.
+const NEVER_TAKEN_UP: &str = "delete from store.amendments where since < now() - interval '30 days'";
 /// One copy of store is enough to do it.
 const OURS_TO_DO: &str = "select pg_try_advisory_xact_lock(1413827660, 3)";
 const TOMORROW: &str = "
@@ -133,6 +135,7 @@ impl Session {
             let transaction = self.client.transaction().await?;
             if transaction.query_one(OURS_TO_DO, &[]).await?.get(0) {
                 transaction.execute(KEPT_READY, &[]).await?;
+                transaction.execute(NEVER_TAKEN_UP, &[]).await?;
             }
             transaction.commit().await?;
             Ok(self.client.query_one(TOMORROW, &[]).await?.get(0))

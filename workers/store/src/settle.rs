@@ -1,6 +1,7 @@
 //! A batch as transactions, and the guilty message found where one of them fails.
 use crate::Storable;
 use crate::admit::{self, BOUNDS, Message, admit};
+use crate::amendments;
 use crate::session::{Session, within};
 use crate::trouble::Trouble;
 use crate::write::{Written, write};
@@ -41,7 +42,12 @@ pub(crate) async fn settle(session: &mut Session, inputs: &[Delivery<Storable>])
             Err(failure) => settled.refused.push((index, failure)),
         }
     }
-    for group in admit::transactions(messages, BOUNDS) {
+    // Readings of other copies wait for what amends, so that has a transaction of its own, after the rows.
+    let (amending, others): (Vec<_>, Vec<_>) = messages
+        .into_iter()
+        .partition(|message| amendments::is_amending(message.delivery));
+    let groups = [others, amending].map(|messages| admit::transactions(messages, BOUNDS));
+    for group in groups.into_iter().flatten() {
         let mut named = NAMED;
         let mut groups = vec![group];
         while let Some(group) = groups.pop() {

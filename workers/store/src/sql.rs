@@ -185,6 +185,52 @@ set state = 'open', generation = q.generation + 1, replay_begun = null, sequence
 from unnest($1::text[], $2::text[]) as m (event, entry)
 where q.id = m.entry and q.state <> 'dropped' and not exists (select from store.events as e where e.id = m.event)";
 
+/// Held to the end of the transaction. (ADR 0024)
+const TURN_TOGETHER: &str = "select pg_advisory_xact_lock_shared(1413827660, 4)";
+const TURN_ALONE: &str = "select pg_advisory_xact_lock(1413827660, 4)";
+
+/// Amends the rows that are there; what is said of others waits. All of one day, so that the bounds leave out the other
+/// partitions.
+const AMEND: &str = "
+with said as materialized (
+    select time, id, ordinal, thing, quality, string_to_array(failed, ',') as failed
+    from unnest($1::timestamptz[], $2::text[], $3::smallint[], $4::text[], $5::smallint[], $6::text[])
+        as m (time, id, ordinal, thing, quality, failed)
+),
+amended as (
+    update store.readings as r
+    set quality = telltale.worse(r.quality, s.quality),
+        failed = nullif(telltale.failed_too(r.failed, s.failed), '{}')
+    from said as s
+    where r.time = s.time and r.id = s.id and r.ordinal = s.ordinal and r.thing = s.thing and r.time between $7 and $8
+    returning r.time, r.id, r.ordinal
+)
+insert into store.amendments as a (time, id, ordinal, thing, quality, failed)
+select s.time, s.id, s.ordinal, s.thing, s.quality, s.failed
+from said as s
+where not exists (
+    select from amended as d where d.time = s.time and d.id = s.id and d.ordinal = s.ordinal
+)
+order by s.time, s.id, s.ordinal
+on conflict (time, id, ordinal) do update
+set quality = telltale.worse(a.quality, excluded.quality), failed = telltale.failed_too(a.failed, excluded.failed)
+where a.thing = excluded.thing";
+
+const WAITING: &str = "select exists (select from store.amendments where time between $1 and $2)";
+
+const TAKE_UP: &str = "
+with said as (
+    delete from store.amendments as a
+    using stg as s
+    where a.time = s.time and a.id = s.id and a.ordinal = s.ordinal and a.thing = s.thing and a.time between $1 and $2
+    returning a.time, a.id, a.ordinal, a.thing, a.quality, a.failed
+)
+update store.readings as r
+set quality = telltale.worse(r.quality, s.quality),
+    failed = nullif(telltale.failed_too(r.failed, s.failed), '{}')
+from said as s
+where r.time = s.time and r.id = s.id and r.ordinal = s.ordinal and r.thing = s.thing and r.time between $1 and $2";
+
 macro_rules! statements {
     ($($name:ident = $sql:ident),+ $(,)?) => {
         #[derive(Clone)]
@@ -217,6 +263,11 @@ statements! {
     registrations = REGISTRATIONS,
     quarantine = QUARANTINE,
     reopen = REOPEN,
+    turn_together = TURN_TOGETHER,
+    turn_alone = TURN_ALONE,
+    amend = AMEND,
+    waiting = WAITING,
+    take_up = TAKE_UP,
 }
 
 impl std::fmt::Debug for Statements {

@@ -5,7 +5,7 @@ use crate::ledger::{Fate, Tally};
 use crate::session::{Known, Session};
 use crate::sql::Statements;
 use crate::trouble::Trouble;
-use crate::{messages, readings};
+use crate::{amendments, messages, readings};
 use std::collections::HashSet;
 use telltale_runtime::{
     Cause,
@@ -52,8 +52,10 @@ pub(crate) async fn write(
         known,
     } = session;
     let transaction = client.transaction().await?;
+    amendments::take_turn(&transaction, statements, group).await?;
     let rows = readings::write(&transaction, statements, known, group, started).await?;
     messages::write(&transaction, statements, group, started).await?;
+    amendments::write(&transaction, statements, group).await?;
     let epochs = keep_ledger(&transaction, statements, known, group, &rows.duplicates).await?;
     fault::point(Point::BeforeCommit);
     transaction.commit().await?;

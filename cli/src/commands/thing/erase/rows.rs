@@ -5,8 +5,9 @@ use telltale_nats::Name;
 use tokio_postgres::Client;
 
 /// Tables with a column `thing`, in the order in which they are emptied.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "readings",
+    "amendments",
     "series",
     "events",
     "outcomes",
