@@ -18,7 +18,7 @@ fn loads(from: usize, to: usize) -> Vec<Load> {
 }
 
 /// Longer than a message's five attempts with their back-off (0.2 + 0.4 + 0.8 + 1.6 + 3.2 s) together.
-const LONGER_THAN_ALL_ATTEMPTS: Duration = Duration::from_secs(15);
+const LONGER_THAN_ALL_ATTEMPTS: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_quarantines_nothing() {
