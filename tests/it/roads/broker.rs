@@ -15,12 +15,16 @@ use telltale_cli::{
 };
 use telltale_nats::{
     Manifest, Name, Publisher, Topology,
-    async_nats::{Client, HeaderMap, jetstream},
+    async_nats::{
+        Client, HeaderMap,
+        jetstream::{self, context::GetStreamErrorKind},
+    },
     client::{self, Access, ConnectError, Notice, inbox_prefix},
     provision, publish, rights,
     server::{Identity, ServerConfig, Sync, User, render_users},
     topology::Size,
 };
+use telltale_tests::eventually_async;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -156,12 +160,23 @@ impl Broker {
         write_users(&self.dir, &mut self.identities, &self.site, manifests);
     }
 
-    /// Makes the server read its users again; returns when all of them are let in.
+    /// Makes the server read its users again; returns when all of them are let in, and JetStream answers: accounts are
+    /// changed after users, and for that moment nobody does.
     pub(crate) async fn reload(&self) {
         self.signal(Signal::HUP);
         for user in self.identities.keys() {
             self.connect(user).await;
         }
+        let js = self.context().await;
+        eventually_async("JetStream answers", PATIENCE, || async {
+            let asked = js.get_stream("RAW").await.map(drop);
+            let answered = asked.map_or_else(
+                |error| matches!(error.kind(), GetStreamErrorKind::JetStream(_)),
+                |()| true,
+            );
+            answered.then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn connect(&self, user: &str) -> Connection {
