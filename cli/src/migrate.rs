@@ -14,6 +14,7 @@ const VIEWS: &[(&str, &str)] = &[
     ("latest", include_str!("../../migrations/views/latest.sql")),
     ("events", include_str!("../../migrations/views/events.sql")),
     ("outcomes", include_str!("../../migrations/views/outcomes.sql")),
+    ("commands", include_str!("../../migrations/views/commands.sql")),
     ("things", include_str!("../../migrations/views/things.sql")),
     (
         "registrations",

@@ -1,6 +1,7 @@
-//! Keys of the bucket `pending`: `<thing>.<command>`, so that whoever holds a thing can watch its commands alone.
-use crate::{Name, subject};
-use telltale_schemas::id;
+//! Keys of the bucket `pending`: `<thing>.<command>`, so that whoever holds a thing can watch its commands alone; and
+//! what becomes of a command, on its way to the stream.
+use crate::{Lane, Name, Outgoing, Subject, header, subject};
+use telltale_schemas::{Envelope, Outcome, id};
 
 /// The bucket's name.
 pub const BUCKET: &str = "pending";
@@ -28,6 +29,24 @@ pub fn keys_of(thing: &Name) -> String {
 pub fn thing_of(key: &str) -> Option<Name> {
     let (thing, _) = key.split_once('.')?;
     Name::from_token(thing).ok()
+}
+
+/// An outcome as it is published at that site; none where a name of its cannot stand in a subject. Whoever says it
+/// again says it under the same `Nats-Msg-Id`.
+pub fn outcome(outcome: &Envelope<Outcome>, site: &Name) -> Option<Outgoing> {
+    let thing = Name::new(outcome.subject.as_str()).ok()?;
+    let name = Name::new(outcome.data.name.as_str()).ok()?;
+    let mut headers = vec![(header::CONTENT_TYPE, header::CLOUDEVENT.to_owned())];
+    let parent = outcome.traceparent.as_deref();
+    let child = parent.and_then(|parent| id::child(parent, &outcome.id));
+    headers.extend(child.map(|child| (header::TRACEPARENT, child)));
+    headers.push((header::MSG_ID, outcome.id.clone()));
+    Some(Outgoing {
+        subject: Subject::named(Lane::Outcome, site.clone(), thing, name).to_string(),
+        headers,
+        payload: serde_json::to_vec(outcome).ok()?.into(),
+        stream: Lane::Outcome.stream(),
+    })
 }
 
 #[cfg(test)]

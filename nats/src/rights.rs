@@ -12,7 +12,7 @@ use crate::{
     Lane, Manifest, Name,
     client::inbox_prefix,
     manifest::{ANY, RESERVED, STATE_BUCKET},
-    subject,
+    pending, subject,
 };
 
 /// The name of the identity with all rights, the command line's.
@@ -226,18 +226,23 @@ fn named(lane: Lane, site: &Name, names: &[String]) -> Vec<String> {
     names.map(|name| lane.filter_named(site, &name)).collect()
 }
 
-/// Of the bridge: raw messages and events of its site, which devices are there, and the credentials of devices.
+/// Of the bridge: raw messages and events of its site, which devices are there, and the credentials of devices; the
+/// commands that wait for them, which bridge holds which device, and what became of commands.
 pub fn bridge(site: &Name) -> Permissions {
     let mut rights = Permissions::of(BRIDGE);
-    rights.publish = vec![lane(Lane::Raw, site), lane(Lane::Event, site)];
+    rights.publish = [Lane::Raw, Lane::Event, Lane::Outcome]
+        .map(|one| lane(one, site))
+        .into();
     let presence = ["online", "offline"].map(str::to_owned);
     rights.publish.extend(named(Lane::Thing, site, &presence));
     rights.read_bucket("credentials");
+    rights.write_bucket(pending::BUCKET);
+    rights.write_bucket("sessions");
     rights
 }
 
 /// Of the gateway: things, their commands and events, the credentials of devices, and who may ask. It answers requests,
-/// and reads what became of things.
+/// reads what became of things and of commands, and takes commands back.
 pub fn gateway(site: &Name, manifests: &[Manifest]) -> Permissions {
     let mut rights = Permissions::of(GATEWAY);
     rights
@@ -246,7 +251,10 @@ pub fn gateway(site: &Name, manifests: &[Manifest]) -> Permissions {
     rights.write_bucket("things");
     rights.write_bucket("credentials");
     rights.read_bucket("people");
+    rights.read_bucket(pending::BUCKET);
     rights.read_stream("THINGS", manifests);
+    rights.read_stream("EVENTS", manifests);
+    rights.publish.push(subject::api(site, "actuate", "cancel"));
     // Who is silent for too long is found by what is heard.
     rights.subscribe.push(lane(Lane::Annotated, site));
     rights.serve(site, "things");
@@ -260,6 +268,8 @@ pub fn client(site: &Name, manifests: &[Manifest]) -> Permissions {
     let mut rights = Permissions::of(CLIENT);
     rights.publish.push(lane(Lane::Raw, site));
     rights.publish.push(format!("api.{}.>", site.token()));
+    // Who may give no command takes none back; the gateway asks who it is.
+    rights.publish_not.push(subject::api_filter(site, "actuate"));
     // Who answers there is found by asking.
     rights.publish.push("$SRV.>".to_owned());
     rights.subscribe.extend(
@@ -390,10 +400,19 @@ mod tests {
             "event.a8-km42.*.*",
             "$KV.things.>",
             "$KV.credentials.>",
+            "api.a8-km42.actuate.cancel",
+            "$JS.API.DIRECT.GET.KV_pending.>",
         ] {
             assert!(publish(subject), "{subject}");
         }
-        for subject in ["raw.a8-km42.*", "annotated.a8-km42.*", "$KV.people.>", ">"] {
+        for subject in [
+            "raw.a8-km42.*",
+            "annotated.a8-km42.*",
+            "outcome.a8-km42.*.*",
+            "$KV.people.>",
+            "$KV.pending.>",
+            ">",
+        ] {
             assert!(!publish(subject), "{subject}");
         }
         let taken = "$JS.API.CONSUMER.MSG.NEXT.THINGS.store".to_owned();

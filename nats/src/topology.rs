@@ -138,6 +138,9 @@ pub struct Bucket {
     pub max_bytes: Size,
     /// Most bytes of one value.
     pub max_value_bytes: Size,
+    /// Whether what is left of a deleted key may be told to vanish.
+    #[serde(default)]
+    pub forgets: bool,
 }
 
 impl Bucket {
@@ -158,6 +161,7 @@ impl Bucket {
             max_message_size: i32::try_from(self.max_value_bytes.bytes()).unwrap_or(i32::MAX),
             discard: DiscardPolicy::New,
             allow_rollup: true,
+            allow_message_ttl: self.forgets,
             deny_delete: true,
             allow_direct: true,
             storage: StorageType::File,

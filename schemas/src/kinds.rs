@@ -102,6 +102,20 @@ pub enum State {
 }
 
 impl State {
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sent => "sent",
+            Self::Acknowledged => "acknowledged",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Whether nothing can follow.
     pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Queued | Self::Sent | Self::Acknowledged)

@@ -27,7 +27,12 @@ struct House {
 
 impl House {
     async fn open() -> Self {
-        let start = || async { Stack::start(StackOptions::default()).await.unwrap() };
+        let start = || async {
+            let stack = Stack::start(StackOptions::default()).await.unwrap();
+            // What it takes is in the stream no longer, and here it is looked for there.
+            stack.stop_one("actuate").await.unwrap();
+            stack
+        };
         let stack = STACK.get_or_init(start).await;
         let client = |url, token| Client::new(stack.env(url), Some(stack.env(token).to_owned()));
         Self {

@@ -2,6 +2,7 @@
 use crate::{none, read, root};
 use clap::{Arg, ArgAction, Args as _, Command, CommandFactory as _, Parser as _};
 use std::fmt::Write as _;
+use telltale_actuate::Actuate;
 use telltale_annotate::Annotate;
 use telltale_store::Store;
 use telltale_validate::Validate;
@@ -30,6 +31,7 @@ fn section(name: &str) -> String {
         "gateway" => (telltale_gateway::command(), Some(OWN)),
         "validate" => (telltale_runtime::command::<Validate>(), Some(OWN)),
         "annotate" => (telltale_runtime::command::<Annotate>(), Some(OWN)),
+        "actuate" => (telltale_runtime::command::<Actuate>(), Some(OWN)),
         "store" => (telltale_runtime::command_batch::<Store>(), Some(OWN)),
         other => panic!("{FILE} asks for the settings of `{other}`, which nobody renders"),
     };

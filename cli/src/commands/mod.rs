@@ -4,6 +4,7 @@
 //! stderr, and the answer is an exit code.
 pub mod admit;
 pub mod chaos;
+pub mod command;
 pub mod consent;
 pub mod courier;
 pub mod exit;
@@ -46,6 +47,8 @@ pub enum Command {
     #[command(subcommand)]
     Thing(thing::Thing),
     #[command(subcommand)]
+    Command(command::Command),
+    #[command(subcommand)]
     Token(token::Token),
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
@@ -70,6 +73,7 @@ impl Command {
             Self::Admit(command) => command.run().await,
             Self::Worker(command) => command.run(),
             Self::Thing(command) => command.run().await,
+            Self::Command(command) => command.run().await,
             Self::Token(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
             Self::Tap(command) => command.run().await,

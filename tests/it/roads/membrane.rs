@@ -51,6 +51,8 @@ const ATTACKS: &[&str] = &[
     "$JS.ACK._.hash.READINGS.store.1.1.1.1.0",
     // Buckets, others' inboxes, the server's own.
     "$KV.things.t1",
+    "$KV.pending.t1.c1",
+    "$KV.sessions.t1",
     "$KV.credentials.gateway",
     "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.gateway",
     "$JS.API.CONSUMER.CREATE.KV_credentials.x.$KV.credentials.>",
@@ -210,7 +212,7 @@ async fn a_worker_answers_the_operator_and_people_alone() {
 }
 
 #[tokio::test]
-async fn the_bridge_publishes_raw_messages_and_reads_credentials() {
+async fn the_bridge_brings_messages_in_and_commands_out_and_reads_credentials() {
     let broker = Broker::with(&[validate()]).await;
     let ours = broker.context().await.get_key_value("credentials").await.unwrap();
     ours.put("gateway", "{}".into()).await.unwrap();
@@ -237,12 +239,30 @@ async fn the_bridge_publishes_raw_messages_and_reads_credentials() {
             .key,
         "gateway"
     );
+    publisher
+        .send(outgoing("outcome.local.t1.open", None, "EVENTS"))
+        .await
+        .unwrap();
+    for name in ["pending", "sessions"] {
+        let bucket = context(bridge.client.clone()).get_key_value(name).await.unwrap();
+        let revision = bucket.create("t1.c1", "{}".into()).await.unwrap();
+        let revision = bucket.update("t1.c1", "{}".into(), revision).await.unwrap();
+        let mut watch = bucket.watch_with_history("t1.>").await.unwrap();
+        timeout(PATIENCE, watch.next()).await.unwrap().unwrap().unwrap();
+        bucket
+            .delete_expect_revision("t1.c1", Some(revision))
+            .await
+            .unwrap();
+    }
     assert!(
         bridge.denied.try_recv().is_err(),
         "its job needed a right that it lacks"
     );
     bridge
         .refused(&[
+            "outcome.elsewhere.t1.open",
+            "$KV.things.t1",
+            "api.local.actuate.cancel",
             "raw.elsewhere.t1",
             "valid.local.t1",
             "command.local.t1.open",
@@ -318,6 +338,9 @@ async fn people_publish_raw_messages_and_read_the_other_lanes() {
             "$JS.API.CONSUMER.MSG.NEXT.RAW.validate",
             "$JS.ACK.READINGS.store.1.1.1.1.0",
             "$KV.things.t1",
+            "$KV.pending.t1.c1",
+            "outcome.local.t1.open",
+            "api.local.actuate.cancel",
         ])
         .await;
     assert!(!people.may_subscribe("raw.>").await);

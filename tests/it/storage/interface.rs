@@ -3,7 +3,7 @@ use super::{database::Database, number, observation};
 use telltale_cli::migrate::migrate;
 use telltale_runtime::BatchWorker as _;
 
-const VIEWS: &str = "'readings', 'latest', 'events', 'outcomes', 'things', 'registrations', 'properties', 'quarantine', 'ledger', 'epochs', 'hops', 'audit'";
+const VIEWS: &str = "'readings', 'latest', 'events', 'outcomes', 'commands', 'things', 'registrations', 'properties', 'quarantine', 'ledger', 'epochs', 'hops', 'audit'";
 
 #[tokio::test]
 async fn two_migrators_at_once_leave_one_result_and_a_third_finds_nothing_to_do() {
@@ -40,7 +40,7 @@ async fn every_view_and_column_has_a_comment() {
             "select count(*)::text from pg_views where schemaname = 'public' and viewname in ({VIEWS})"
         ))
         .await;
-    assert_eq!(views, "12");
+    assert_eq!(views, "13");
 }
 
 #[tokio::test]
@@ -81,6 +81,7 @@ async fn the_reader_reads_the_views_and_can_do_nothing_else() {
         "latest",
         "events",
         "outcomes",
+        "commands",
         "things",
         "registrations",
         "properties",

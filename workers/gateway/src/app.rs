@@ -26,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) nats: Client,
     pub(crate) registry: Registry,
     pub(crate) feed: Feed,
+    pub(crate) outcomes: Feed,
     pub(crate) people: People,
     pub(crate) bases: Bases,
     pub(crate) sql: Pools,
@@ -59,6 +60,11 @@ impl App {
     /// What changes in the life of things.
     pub(crate) fn feed(&self) -> &Feed {
         &self.0.feed
+    }
+
+    /// What becomes of commands.
+    pub(crate) fn outcomes(&self) -> &Feed {
+        &self.0.outcomes
     }
 
     /// Who may ask for what.

@@ -24,7 +24,8 @@ mod search;
 mod serve;
 mod things;
 
-pub(crate) use feed::Feed;
+pub(crate) use events::{begin, pour};
+pub(crate) use feed::{Feed, Told};
 pub(crate) use list::members;
 pub(crate) use serve::{Bases, serve};
 

@@ -13,6 +13,7 @@ use crate::{
 use anyhow::Context as _;
 use std::{net::SocketAddr, process::ExitCode};
 use telltale_nats::{
+    Lane,
     publish::{Options, Publisher},
     rights,
 };
@@ -100,14 +101,16 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     };
     let health = daemon.health();
     let registry = Registry::new(client.clone(), site.clone(), rights::GATEWAY);
-    let feed = Feed::new(client.clone(), &registry);
+    let feed = |lane| Feed::of(lane, client.clone(), &registry);
+    let (registrations, outcomes) = (feed(Lane::Thing), feed(Lane::Outcome));
     let (people, following_people) =
         People::follow(client, site, metrics.refused(), health.check("people"), stop);
     let app = App::new(Parts {
         site: site.clone(),
         nats: client.clone(),
         registry,
-        feed,
+        feed: registrations,
+        outcomes,
         people,
         bases,
         sql,
@@ -117,6 +120,7 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     });
     let following_things = app.registry().follow(health.check("things"), stop);
     let following_feed = app.feed().follow(health.check("registrations"), stop);
+    let following_outcomes = app.outcomes().follow(health.check("outcomes"), stop);
     let expiring = expiry::run(app.registry(), stop);
     let listening = presence::run(&app);
     let answering = service::run(&app, daemon.instance());
@@ -129,7 +133,14 @@ async fn gateway(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         move || metrics.connection(),
         stop,
     );
-    let following = async { tokio::join!(following_people, following_things, following_feed) };
+    let following = async {
+        tokio::join!(
+            following_people,
+            following_things,
+            following_feed,
+            following_outcomes
+        )
+    };
     tokio::join!(serving, following, expiring, listening, answering);
     Ok(())
 }

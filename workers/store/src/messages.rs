@@ -128,6 +128,7 @@ async fn outcomes(
                 &column!(outcomes, (cause, _) => cause.causationid.as_deref()),
                 &column!(outcomes, (cause, _) => cause.correlationid.as_deref()),
                 &column!(outcomes, (cause, _) => hops(cause, started, now)),
+                &column!(outcomes, (cause, _) => cause.publisher.as_deref()),
             ],
         )
         .await?;

@@ -126,11 +126,12 @@ on conflict do nothing";
 const OUTCOMES: &str = "
 insert into store.outcomes (
     id, time, site, thing, name, command_id, state, output, problem, request, expires, source,
-    causation_id, correlation_id, hops
+    causation_id, correlation_id, hops, issuer
 )
 select * from unnest(
     $1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-    $9::text[], $10::jsonb[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::text[]
+    $9::text[], $10::jsonb[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::text[],
+    $16::text[]
 )
 order by 1
 on conflict do nothing";

@@ -13,7 +13,7 @@ pub(super) fn registry(ctx: &Context, nats: &Client) -> Registry {
 }
 
 /// The thing that is meant: by its name, or by the `id` of its description.
-pub(super) fn named(text: &str) -> anyhow::Result<Name> {
+pub(in crate::commands) fn named(text: &str) -> anyhow::Result<Name> {
     let name = registry::name(text).filter(|name| !name.plain().chars().any(char::is_control));
     name.ok_or_else(|| {
         Refused::usage(format!(

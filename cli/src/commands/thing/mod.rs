@@ -9,6 +9,8 @@ mod moving;
 mod report;
 mod watch;
 
+pub(in crate::commands) use known::named;
+
 use super::{
     exit::Refused,
     output::{Format, Output},

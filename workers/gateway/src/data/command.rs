@@ -24,6 +24,7 @@ use telltale_runtime::web::{Path, Problem, Query, body};
 use telltale_schemas::{
     Command, Envelope, Timestamp, check, duration, id,
     kinds::Fault,
+    pending::PRIORITY_MAX,
     strict::{self, Limits},
 };
 use ulid::Ulid;
@@ -46,6 +47,16 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
     expires: Option<String>,
+    priority: Option<u8>,
+    start: Option<Timestamp>,
+}
+
+/// When it is worth carrying out, and before which others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct When {
+    expires: Timestamp,
+    priority: Option<u8>,
+    start: Option<Timestamp>,
 }
 
 /// A command that waits for its device.
@@ -69,7 +80,7 @@ type Answer = (StatusCode, Json<Queued>);
 
 /// Writes a property: sends its device a command. The body is the value, as JSON.
 ///
-/// With `Idempotency-Key`, sent again within two minutes it is still one command.
+/// With `Idempotency-Key`, sent again until a day after its end it is still one command.
 #[utoipa::path(
     put,
     path = "/things/{id}/properties/{name}",
@@ -79,6 +90,8 @@ type Answer = (StatusCode, Json<Queued>);
         ("id" = String, Path, description = "The thing."),
         ("name" = String, Path, description = "A property that its description does not call `readOnly`."),
         ("expires" = Option<String>, Query, description = "How long it is worth carrying out, as in 30s; up to 7d, 10m if not said."),
+        ("priority" = Option<u8>, Query, description = "0 to 9, larger first among the commands of the thing; 5 if not said."),
+        ("start" = Option<String>, Query, description = "Not delivered before (RFC 3339)."),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters."),
     ),
     request_body(content = Value, content_type = "application/json"),
@@ -102,7 +115,7 @@ pub(super) async fn write(
 ) -> Result<Answer, Problem> {
     caller.may(Scope::Command)?;
     let (thing, name) = (thing(&id)?, affordance(&name)?);
-    let expires = expires(&how)?;
+    let when = when(&how)?;
     let input = read(&headers, request).await?;
     let property = described(&app, &thing, "properties", &name).await?;
     if property.get("readOnly") == Some(&Value::Bool(true)) {
@@ -112,12 +125,12 @@ pub(super) async fn write(
     }
     let input = input.ok_or_else(|| Problem::bad_request("the body is the value, as JSON; there is none"))?;
     judge(&property, &input)?;
-    send(&app, &caller, &headers, thing, name, input, expires).await
+    send(&app, &caller, &headers, thing, name, input, when).await
 }
 
 /// Invokes an action: sends its device a command. The body is the input, as JSON, where the action has one.
 ///
-/// With `Idempotency-Key`, sent again within two minutes it is still one command.
+/// With `Idempotency-Key`, sent again until a day after its end it is still one command.
 #[utoipa::path(
     post,
     path = "/things/{id}/actions/{name}",
@@ -127,6 +140,8 @@ pub(super) async fn write(
         ("id" = String, Path, description = "The thing."),
         ("name" = String, Path, description = "An action of its description."),
         ("expires" = Option<String>, Query, description = "How long it is worth carrying out, as in 30s; up to 7d, 10m if not said."),
+        ("priority" = Option<u8>, Query, description = "0 to 9, larger first among the commands of the thing; 5 if not said."),
+        ("start" = Option<String>, Query, description = "Not delivered before (RFC 3339)."),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters."),
     ),
     request_body(content = Option<Value>, content_type = "application/json"),
@@ -150,7 +165,7 @@ pub(super) async fn invoke(
 ) -> Result<Answer, Problem> {
     caller.may(Scope::Command)?;
     let (thing, name) = (thing(&id)?, affordance(&name)?);
-    let expires = expires(&how)?;
+    let when = when(&how)?;
     let input = read(&headers, request).await?;
     let action = described(&app, &thing, "actions", &name).await?;
     let input = match (action.get("input"), input) {
@@ -166,10 +181,10 @@ pub(super) async fn invoke(
             )));
         }
     };
-    send(&app, &caller, &headers, thing, name, input, expires).await
+    send(&app, &caller, &headers, thing, name, input, when).await
 }
 
-fn expires(how: &How) -> Result<Timestamp, Problem> {
+fn when(how: &How) -> Result<When, Problem> {
     let span = match &how.expires {
         None => EXPIRES,
         Some(text) => duration::parse(text)
@@ -180,7 +195,20 @@ fn expires(how: &How) -> Result<Timestamp, Problem> {
             })?,
     };
     let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-    Ok(Timestamp::now().plus_micros(micros))
+    let expires = Timestamp::now().plus_micros(micros);
+    if let Some(priority) = how.priority.filter(|priority| *priority > PRIORITY_MAX) {
+        let told = format!("`priority` is {priority}; say 0 to {PRIORITY_MAX}");
+        return Err(Problem::bad_request(told));
+    }
+    if let Some(start) = how.start.filter(|start| expires <= *start) {
+        let told = format!("`start` is {start}, when it has expired: say a longer `expires`");
+        return Err(Problem::bad_request(told));
+    }
+    Ok(When {
+        expires,
+        priority: how.priority,
+        start: how.start,
+    })
 }
 
 async fn read(headers: &HeaderMap, request: Body) -> Result<Option<Value>, Problem> {
@@ -228,7 +256,7 @@ async fn send(
     thing: Name,
     name: Name,
     input: Value,
-    expires: Timestamp,
+    when: When,
 ) -> Result<Answer, Problem> {
     let id = id::of(thing.plain(), &key(headers)?);
     let queued = Queued {
@@ -236,16 +264,20 @@ async fn send(
         thing: thing.plain().to_owned(),
         name: name.plain().to_owned(),
         state: "queued",
-        expires,
+        expires: when.expires,
     };
-    let command = Command::new(name.plain(), input);
+    let command = Command {
+        priority: when.priority,
+        start: when.start,
+        ..Command::new(name.plain(), input)
+    };
     let source = format!("/{}/gateway", app.site().plain());
     let mut envelope = Envelope::new(&id, source, thing.plain(), Timestamp::now(), command);
     let traceparent = id::traceparent(&id);
     envelope.protocol = Some("http".to_owned());
     envelope.publisher = Some(caller.name().to_owned());
     envelope.traceparent = Some(traceparent.clone());
-    envelope.expirytime = Some(expires);
+    envelope.expirytime = Some(when.expires);
     let payload = serde_json::to_vec(&envelope).map_err(|error| Problem::internal(&error.into()))?;
     let outgoing = Outgoing {
         subject: Subject::named(Lane::Command, app.site().clone(), thing, name).to_string(),
@@ -322,10 +354,28 @@ mod tests {
     fn a_command_is_worth_carrying_out_for_a_week_at_most() {
         let how = |text: &str| How {
             expires: Some(text.to_owned()),
+            ..How::default()
         };
-        assert!(expires(&how("7d")).is_ok() && expires(&How::default()).is_ok());
+        assert!(when(&how("7d")).is_ok() && when(&How::default()).is_ok());
         for text in ["8d", "0s", "soon"] {
-            assert!(expires(&how(text)).is_err(), "{text}");
+            assert!(when(&how(text)).is_err(), "{text}");
         }
+        let start = Some(Timestamp::now().plus_micros(60_000_000));
+        let late = How { start, ..how("30s") };
+        assert_eq!(when(&late).unwrap_err().status(), 400);
+        assert_eq!(
+            when(&How {
+                start,
+                ..How::default()
+            })
+            .unwrap()
+            .start,
+            start
+        );
+        let high = How {
+            priority: Some(10),
+            ..How::default()
+        };
+        assert_eq!(when(&high).unwrap_err().status(), 400);
     }
 }

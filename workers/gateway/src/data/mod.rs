@@ -3,13 +3,16 @@
 //! | module | holds |
 //! |---|---|
 //! | `property`, `command` | the last value of a property; writing one, and invoking an action |
+//! | `commands`, `outcomes` | how far commands are, and taking one back; the same as it happens |
 //! | `readings`, `events` | history |
 //! | `range` | which part of it is asked for |
 //! | `cursor` | where a page begins |
 //! | `page` | a page as a document |
 mod command;
+mod commands;
 mod cursor;
 mod events;
+mod outcomes;
 mod page;
 mod property;
 mod range;
@@ -25,6 +28,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(property::read, command::write))
         .routes(routes!(command::invoke))
+        .routes(routes!(commands::list))
+        .routes(routes!(commands::read, commands::cancel))
+        .routes(routes!(outcomes::all))
+        .routes(routes!(outcomes::of_thing))
         .routes(routes!(events::of_thing))
         .routes(routes!(readings::of_thing))
         .routes(routes!(readings::of_things))

@@ -140,22 +140,39 @@ async fn serve_events(
     headers: &HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, anyhow::Error>> + use<>>, Problem> {
     let place = app.streams().take(caller)?;
-    let last = app.feed().last().await.map_err(|error| {
+    let from = begin(app.feed(), headers).await?;
+    let events = follow(app.clone(), wanted, asked, from);
+    Ok(pour(&app, place, events))
+}
+
+/// Where a client begins to read a feed.
+pub(crate) async fn begin(feed: &Feed, headers: &HeaderMap) -> Result<u64, Problem> {
+    let last = feed.last().await.map_err(|error| {
         tracing::warn!("events cannot be served: {error:#}");
-        Problem::away("the stream of registrations does not answer")
+        Problem::away("the broker does not answer")
     })?;
-    let from = match headers.get(&LAST_EVENT_ID) {
-        None => last + 1,
-        Some(said) => after(said.to_str().unwrap_or_default(), last)?,
-    };
+    match headers.get(&LAST_EVENT_ID) {
+        None => Ok(last + 1),
+        Some(said) => after(said.to_str().unwrap_or_default(), last),
+    }
+}
+
+/// Events until the process ends; the client's place is held for as long.
+pub(crate) fn pour<S, P>(
+    app: &App,
+    place: P,
+    events: S,
+) -> Sse<impl Stream<Item = Result<Event, anyhow::Error>> + use<S, P>>
+where
+    S: Stream<Item = Result<Event, anyhow::Error>> + Send + 'static,
+    P: Send + 'static,
+{
     let ends = app.stop().clone().cancelled_owned();
-    let events = follow(app, wanted, asked, from)
-        .take_until(ends)
-        .map(move |event| {
-            let _held = &place;
-            event
-        });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let events = events.take_until(ends).map(move |event| {
+        let _held = &place;
+        event
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
 /// Where to go on after the event that was seen last.

@@ -1,4 +1,4 @@
-//! The stream THINGS, read by many at once: who waits for the next message, and who begins further back.
+//! A lane of things or outcomes, read by many at once: who waits for the next message, and who begins further back.
 //!
 //! One consumer tells that there is something new; each reader then gets its messages by their sequences, directly.
 //! So a reader costs the broker nothing while nothing happens, and one that was away begins where it ended.
@@ -31,7 +31,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The header in which a stream says where an answer stands.
 const SEQUENCE: &str = "Nats-Sequence";
 
-/// The stream THINGS of a site. Clones are one.
+/// One lane of a site. Clones are one.
 #[derive(Debug, Clone)]
 pub(crate) struct Feed(Arc<Inner>);
 
@@ -40,6 +40,7 @@ struct Inner {
     nats: Client,
     js: jetstream::Context,
     site: Name,
+    lane: Lane,
     stream: OnceCell<Stream<()>>,
     /// The newest sequence that is known to be there.
     newest: watch::Sender<u64>,
@@ -47,46 +48,47 @@ struct Inner {
 
 /// One message of the stream.
 #[derive(Debug)]
-pub(super) struct Told {
-    pub(super) sequence: u64,
-    pub(super) thing: Name,
+pub(crate) struct Told {
+    pub(crate) sequence: u64,
+    pub(crate) thing: Name,
     /// The last token of its subject.
-    pub(super) change: String,
-    pub(super) payload: Bytes,
+    pub(crate) change: String,
+    pub(crate) payload: Bytes,
 }
 
 impl Feed {
-    /// Of a registry's site.
-    pub(crate) fn new(nats: Client, registry: &Registry) -> Self {
+    /// That lane of a registry's site; its subjects have a name at their end.
+    pub(crate) fn of(lane: Lane, nats: Client, registry: &Registry) -> Self {
         Self(Arc::new(Inner {
             nats,
             js: registry.jetstream().clone(),
             site: registry.site().clone(),
+            lane,
             stream: OnceCell::new(),
             newest: watch::Sender::new(0),
         }))
     }
 
     async fn stream(&self) -> anyhow::Result<&Stream<()>> {
-        let open = || async { self.0.js.get_stream_no_info(Lane::Thing.stream()).await };
+        let open = || async { self.0.js.get_stream_no_info(self.0.lane.stream()).await };
         let opened = self.0.stream.get_or_try_init(open).await;
-        opened.context("open the stream of registrations")
+        opened.with_context(|| format!("open the stream {}", self.0.lane.stream()))
     }
 
     /// Its last sequence.
-    pub(super) async fn last(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn last(&self) -> anyhow::Result<u64> {
         let info = self.stream().await?.get_info().await;
         Ok(info
-            .context("ask how far the registrations are")?
+            .with_context(|| format!("ask how far the stream {} is", self.0.lane.stream()))?
             .state
             .last_sequence)
     }
 
     /// The first message of our site from that sequence on: waits for it.
-    pub(super) async fn next(&self, from: u64) -> anyhow::Result<Told> {
+    pub(crate) async fn next(&self, from: u64) -> anyhow::Result<Told> {
         let mut newest = self.0.newest.subscribe();
         let stream = self.stream().await?;
-        let filter = Lane::Thing.filter_at(&self.0.site);
+        let filter = self.0.lane.filter_at(&self.0.site);
         let mut from = from;
         loop {
             let known = *newest.borrow_and_update();
@@ -110,12 +112,14 @@ impl Feed {
                     });
                 }
                 Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
-                Err(error) => return Err(error).context("read the registrations"),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("read the stream {}", self.0.lane.stream()));
+                }
             }
             // What was there when we looked is not there, or not ours.
             from = from.max(known + 1);
             let came = newest.wait_for(|newest| *newest >= from).await;
-            came.context("wait for registrations")?;
+            came.context("wait for what is new")?;
         }
     }
 
@@ -165,7 +169,7 @@ impl Feed {
             let why = ended
                 .err()
                 .map_or_else(|| "it ended".to_owned(), |error| format!("{error:#}"));
-            tracing::warn!("the registrations are followed again: {why}");
+            tracing::warn!("the lane `{}` is followed again: {why}", self.0.lane);
             check.set_unready(why);
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -179,7 +183,7 @@ impl Feed {
         let config = OrderedConfig {
             // In the subject of the request: where the server takes a name from, decides whose consumer it may be.
             name: Some(format!("gateway_{:016x}", rand::random::<u64>())),
-            filter_subject: Lane::Thing.filter_at(&self.0.site),
+            filter_subject: self.0.lane.filter_at(&self.0.site),
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: last + 1,
             },
