@@ -12,3 +12,5 @@ mod service;
 mod site;
 mod things;
 mod third_party;
+
+pub(crate) use site::{Event, Events, listen};

@@ -6,6 +6,7 @@ mod balance;
 mod bridging;
 mod chaos;
 mod commands;
+mod commands_life;
 mod conformance;
 mod crashes;
 mod directory;

@@ -126,35 +126,40 @@ impl Site {
 
     /// The same, to whoever has that token.
     pub(super) fn events_to(&self, token: &str, path: &str, last: Option<u64>) -> Events {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(PATIENCE))
-            .build();
-        let mut request = ureq::Agent::new_with_config(config)
-            .get(format!("{}{path}", self.url()))
-            .header("authorization", format!("Bearer {token}"));
-        if let Some(last) = last {
-            request = request.header("last-event-id", last.to_string());
-        }
-        let response = request.call().unwrap();
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let (told, events) = channel();
-        std::thread::spawn(move || {
-            let lines = BufReader::new(response.into_body().into_reader()).lines();
-            let mut event = Event::default();
-            for line in lines.map_while(Result::ok) {
-                match line.split_once(": ") {
-                    Some(("event", word)) => word.clone_into(&mut event.kind),
-                    Some(("id", id)) => event.id = id.parse().unwrap(),
-                    Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
-                    _ if !line.is_empty() || event.kind.is_empty() => {}
-                    // Nobody listens any more once the test is through.
-                    _ if told.send(std::mem::take(&mut event)).is_err() => return,
-                    _ => {}
-                }
-            }
-        });
-        Events(events)
+        listen(&format!("{}{path}", self.url()), token, last)
     }
+}
+
+/// What an event stream tells, from now or from after that id on.
+pub(crate) fn listen(url: &str, token: &str, last: Option<u64>) -> Events {
+    let config = ureq::Agent::config_builder()
+        .timeout_connect(Some(PATIENCE))
+        .build();
+    let mut request = ureq::Agent::new_with_config(config)
+        .get(url)
+        .header("authorization", format!("Bearer {token}"));
+    if let Some(last) = last {
+        request = request.header("last-event-id", last.to_string());
+    }
+    let response = request.call().unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let (told, events) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(response.into_body().into_reader()).lines();
+        let mut event = Event::default();
+        for line in lines.map_while(Result::ok) {
+            match line.split_once(": ") {
+                Some(("event", word)) => word.clone_into(&mut event.kind),
+                Some(("id", id)) => event.id = id.parse().unwrap(),
+                Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
+                _ if !line.is_empty() || event.kind.is_empty() => {}
+                // Nobody listens any more once the test is through.
+                _ if told.send(std::mem::take(&mut event)).is_err() => return,
+                _ => {}
+            }
+        }
+    });
+    Events(events)
 }
 
 /// Makes a token, known to the gateway within moments.
@@ -166,16 +171,16 @@ pub(super) async fn admit(broker: &Broker, name: &str, scopes: Vec<Scope>) -> St
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct Event {
-    pub(super) kind: String,
-    pub(super) id: u64,
-    pub(super) data: Value,
+pub(crate) struct Event {
+    pub(crate) kind: String,
+    pub(crate) id: u64,
+    pub(crate) data: Value,
 }
 
-pub(super) struct Events(Receiver<Event>);
+pub(crate) struct Events(Receiver<Event>);
 
 impl Events {
-    pub(super) fn next(&self) -> Event {
+    pub(crate) fn next(&self) -> Event {
         self.0.recv_timeout(PATIENCE).expect("an event comes")
     }
 

@@ -19,7 +19,11 @@ mod watch;
 use anyhow::Context as _;
 use desk::{Desk, Found};
 use metrics::Metrics;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use telltale_nats::pending;
 use telltale_runtime::{Cause, prelude::*, things};
 use telltale_schemas::{
@@ -71,6 +75,8 @@ pub struct Args {
 pub struct Actuate {
     desk: Arc<Desk>,
     expires: Duration,
+    /// Commands whose entry could not be created, but may be there; no more than are in hand.
+    doubtful: Mutex<BTreeSet<String>>,
     /// The watch, the sweep and the answerer; they end with it.
     _tasks: JoinSet<()>,
 }
@@ -102,6 +108,7 @@ impl Worker for Actuate {
         Ok(Self {
             desk,
             expires: args.expires,
+            doubtful: Mutex::default(),
             _tasks: tasks,
         })
     }
@@ -130,7 +137,9 @@ impl Worker for Actuate {
             Some(why) => queued.to_ended(queued.ending(STAGE, why.told(), now)),
         };
         let key = pending::key(thing, entry.id());
-        match self.desk.create(&key, &entry).await? {
+        let created = self.desk.create(&key, &entry).await;
+        let is_again = self.is_again(&entry, attempt, created.is_err());
+        match created? {
             Found::Created(revision) => {
                 self.desk.metrics().took(refused.as_ref());
                 if refused.is_some() {
@@ -139,19 +148,18 @@ impl Worker for Actuate {
                 }
                 Ok(told_queued(&queued, now))
             }
-            // Ours, but it was not acknowledged: what followed may not have been told.
-            Found::There(there, revision) if is_same(&there, &entry, attempt) => {
+            // Made of this very message, but what follows from it may not have been told.
+            Found::There(there, revision) if there.sequence == sequence || sequence == 0 => {
                 if there.end.is_some() {
                     self.desk.finish(&key, &there, revision).await?;
                 }
-                let was_refused = there.end.is_some() && there.sent.is_none() && refused.is_some();
-                Ok(if was_refused {
+                Ok(if was_refused(&there) {
                     Emit::none()
                 } else {
                     told_queued(&queued, now)
                 })
             }
-            Found::Gone if attempt > 1 && refused.is_none() => Ok(told_queued(&queued, now)),
+            Found::Gone if is_again && refused.is_none() => Ok(told_queued(&queued, now)),
             Found::There(..) | Found::Gone => {
                 tracing::info!(id = entry.id(), "a command's id comes again; nothing is done");
                 self.desk.metrics().duplicate();
@@ -161,9 +169,24 @@ impl Worker for Actuate {
     }
 }
 
-/// Whether the entry was made of this very message, which is delivered again.
-fn is_same(there: &Pending, now: &Pending, attempt: u32) -> bool {
-    attempt > 1 && (there.sequence == now.sequence || now.sequence == 0)
+impl Actuate {
+    /// Whether this very message was handled before: it is delivered again, or the broker was away when its entry was
+    /// to be created, and may have created it all the same.
+    fn is_again(&self, entry: &Pending, attempt: u32, failed: bool) -> bool {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_doubtful = if failed {
+            !doubtful.insert(entry.id().to_owned())
+        } else {
+            doubtful.remove(entry.id())
+        };
+        attempt > 1 || was_doubtful
+    }
+}
+
+/// Whether it was born with its end: only then its end has the command in it.
+fn was_refused(there: &Pending) -> bool {
+    let end = there.end.as_ref();
+    end.is_some_and(|end| end.data.request.is_some())
 }
 
 fn told_queued(queued: &Pending, now: Timestamp) -> Emit<Outcome> {

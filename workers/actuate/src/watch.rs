@@ -233,7 +233,7 @@ mod tests {
         let due = |second| lists.due(at(second), Duration::from_secs(10));
         assert_eq!(due(52), []);
         let told = ("ended".to_owned(), Due::Tell);
-        assert_eq!(due(53), [told.clone()]);
+        assert_eq!(due(53), vec![told.clone()]);
         let expired = ("queued".to_owned(), Due::Expire);
         assert_eq!(due(60), [told.clone(), expired.clone()]);
         assert_eq!(due(70), [told, expired, ("sent".to_owned(), Due::GiveUp)]);
