@@ -4,6 +4,7 @@ use clap::{Arg, ArgAction, Args as _, Command, CommandFactory as _, Parser as _}
 use std::fmt::Write as _;
 use telltale_actuate::Actuate;
 use telltale_annotate::Annotate;
+use telltale_process::Process;
 use telltale_store::Store;
 use telltale_validate::Validate;
 
@@ -32,6 +33,7 @@ fn section(name: &str) -> String {
         "validate" => (telltale_runtime::command::<Validate>(), Some(OWN)),
         "annotate" => (telltale_runtime::command::<Annotate>(), Some(OWN)),
         "actuate" => (telltale_runtime::command::<Actuate>(), Some(OWN)),
+        "processing" => (telltale_runtime::command_ordered::<Process>(), Some(OWN)),
         "store" => (telltale_runtime::command_batch::<Store>(), Some(OWN)),
         other => panic!("{FILE} asks for the settings of `{other}`, which nobody renders"),
     };
@@ -99,7 +101,15 @@ fn renewed(text: &str) -> String {
 fn the_tables_of_settings_are_those_of_the_programs() {
     let text = read(FILE);
     for name in [
-        "up", "process", "worker", "bridge", "gateway", "validate", "annotate", "store",
+        "up",
+        "process",
+        "worker",
+        "bridge",
+        "gateway",
+        "validate",
+        "annotate",
+        "store",
+        "processing",
     ] {
         let mark = format!("<!-- settings:{name} -->");
         assert!(text.contains(&mark), "{FILE} has no {mark}");

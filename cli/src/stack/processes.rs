@@ -14,7 +14,7 @@ use telltale_nats::{Name, rights};
 /// Through whom a reading becomes a row, in order.
 pub const ROAD: [&str; 3] = ["validate", "annotate", "store"];
 /// All workers of ours: those, and then the others.
-pub const WORKERS: [&str; 4] = ["validate", "annotate", "store", "actuate"];
+pub const WORKERS: [&str; 5] = ["validate", "annotate", "store", "process", "actuate"];
 /// The process that devices speak to.
 pub const BRIDGE: &str = "bridge";
 /// The process that people and programs ask.

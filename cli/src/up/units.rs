@@ -42,7 +42,8 @@ Examples:
 pub struct Start {
     #[command(flatten)]
     place: Place,
-    /// Its name: validate, annotate, store, actuate, bridge, nats, postgres, simulate, or that of an admitted worker
+    /// Its name: validate, annotate, store, process, actuate, bridge, nats, postgres, simulate, or that of an admitted
+    /// worker
     name: String,
 }
 

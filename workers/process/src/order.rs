@@ -12,12 +12,10 @@ use telltale_schemas::Timestamp;
 type Key = (Timestamp, String);
 
 /// What the clock brings.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Turn {
     /// The next reading of its thing.
     InOrder(Heard),
-    /// It is older than what its thing was given already.
-    Late(Heard),
     /// Nothing older than this moment comes of that thing any more, though it says nothing.
     Silence(String, Timestamp),
 }

@@ -1,5 +1,6 @@
 //! Follows the bucket `rules`, and tells what is wrong in it.
 use super::{Change, Engine, Refused};
+use crate::derive::Derive;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
@@ -39,6 +40,7 @@ pub struct Metrics {
     active: IntGauge,
     failed: IntCounterVec,
     stopped: IntCounterVec,
+    late: IntCounterVec,
 }
 
 impl Metrics {
@@ -68,18 +70,25 @@ impl Metrics {
                 "telltale_process_rule_stopped_total",
                 "How often nothing followed from the rule because what caused it had been through process 8 times",
             )?,
+            late: counter(
+                "telltale_process_late_total",
+                "Values that came after the windows of the rule that they belong to had been told",
+            )?,
         })
     }
 
-    /// Takes over what the engine counted.
-    pub fn count(&self, engine: &mut Engine) {
-        let tally = engine.take_tally();
-        for (rule, (count, why)) in &tally.failed {
+    /// Takes over what was counted.
+    pub fn count(&self, engine: &mut Engine, derive: &mut Derive) {
+        let (rules, derived) = (engine.take_tally(), derive.take_tally());
+        for (rule, (count, why)) in rules.failed.iter().chain(&derived.failed) {
             self.failed.with_label_values(&[rule.as_str()]).inc_by(*count);
             tracing::debug!(rule, "no value, {count} times; the last one: {why}");
         }
-        for (rule, count) in &tally.stopped {
+        for (rule, count) in rules.stopped.iter().chain(&derived.stopped) {
             self.stopped.with_label_values(&[rule.as_str()]).inc_by(*count);
+        }
+        for (rule, count) in &derived.late {
+            self.late.with_label_values(&[rule.as_str()]).inc_by(*count);
         }
     }
 
@@ -145,8 +154,8 @@ impl Watch {
     }
 
     /// Between readings: puts what the bucket has into force. What changed comes back, of every kind of rule.
-    pub fn refresh(&self, engine: &mut Engine) -> Vec<Change> {
-        self.metrics.count(engine);
+    pub fn refresh(&self, engine: &mut Engine, derive: &mut Derive) -> Vec<Change> {
+        self.metrics.count(engine, derive);
         let news = self.news.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(documents) = news else {
             return Vec::new();

@@ -1,0 +1,4 @@
+//! The program.
+fn main() -> std::process::ExitCode {
+    telltale_runtime::run_ordered::<telltale_process::Process>()
+}
