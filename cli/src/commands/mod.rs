@@ -21,6 +21,7 @@ pub mod provision;
 pub mod quarantine;
 pub mod reach;
 pub mod replay;
+pub mod rule;
 pub mod seek;
 pub mod send;
 pub mod simulate;
@@ -51,6 +52,8 @@ pub enum Command {
     #[command(subcommand)]
     Token(token::Token),
     #[command(subcommand)]
+    Rule(rule::RuleCommand),
+    #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
     Tap(tap::Tap),
     Trace(trace::Trace),
@@ -75,6 +78,7 @@ impl Command {
             Self::Thing(command) => command.run().await,
             Self::Command(command) => command.run().await,
             Self::Token(command) => command.run().await,
+            Self::Rule(command) => command.run().await,
             Self::Quarantine(command) => command.run().await,
             Self::Tap(command) => command.run().await,
             Self::Trace(command) => command.run().await,

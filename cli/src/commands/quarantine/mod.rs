@@ -4,7 +4,7 @@ mod edit;
 mod entry;
 mod filter;
 mod list;
-mod pointed;
+pub(in crate::commands) mod pointed;
 mod remedy;
 mod replay;
 mod show;

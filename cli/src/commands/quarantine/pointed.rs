@@ -57,7 +57,7 @@ fn mark(text: &str, place: &Range<usize>, what: &str) -> [String; 2] {
 }
 
 /// Where the value that the pointer (RFC 6901) means stands; the last one where a member comes twice.
-pub(super) fn find(text: &str, pointer: &str) -> Option<Range<usize>> {
+pub(in crate::commands) fn find(text: &str, pointer: &str) -> Option<Range<usize>> {
     let tokens: Vec<String> = pointer
         .strip_prefix('/')?
         .split('/')
