@@ -80,6 +80,7 @@ impl Tried {
         let end = readings.last().map(|heard| heard.cause.time);
         for heard in readings {
             self.pass(&things, heard.cause.time, &mut out);
+            self.engine.at_once(&heard, &mut out);
             self.engine.hear(&heard, &mut out);
             self.derive.hear(&heard, &mut out);
         }

@@ -100,7 +100,9 @@ impl Engine {
                     alarms: &mut self.state.alarms,
                     tally: &mut self.tally,
                 };
-                if !condition.rule.is_alarm() {
+                if condition.is_plain {
+                    // It has acted on it when it came.
+                } else if !condition.rule.is_alarm() {
                     turn.act(out);
                 } else if !is_late {
                     turn.judge(out);
@@ -112,8 +114,8 @@ impl Engine {
         }
     }
 
-    /// A reading that is older than what its thing was given already: rules that look at one reading alone act on it.
-    pub fn late(&mut self, heard: &Heard, out: &mut Vec<Follows>) {
+    /// A reading as it comes, in whatever order: rules that look at one reading alone act on it.
+    pub fn at_once(&mut self, heard: &Heard, out: &mut Vec<Follows>) {
         self.pay(out);
         let history = History::default();
         for condition in self.conditions.values() {

@@ -58,6 +58,7 @@ fn put(engine: &mut Engine, rules: &[Value]) -> Vec<Change> {
 
 fn hear(engine: &mut Engine, heard: &Heard) -> Vec<Follows> {
     let mut out = Vec::new();
+    engine.at_once(heard, &mut out);
     engine.hear(heard, &mut out);
     out
 }
@@ -288,7 +289,9 @@ fn what_was_kept_goes_on_as_if_nothing_had_been() {
     let mut broken = engine(&[alarm(), counting]);
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for heard in &readings {
+        whole.at_once(heard, &mut one);
         whole.hear(heard, &mut one);
+        broken.at_once(heard, &mut other);
         broken.hear(heard, &mut other);
         let kept = serde_json::to_string(&broken).unwrap();
         broken = serde_json::from_str(&kept).unwrap();
@@ -325,7 +328,7 @@ fn a_late_reading_is_judged_by_rules_that_look_at_it_alone() {
     let looking = json!({"name": "looking", "when": "min('t', '1m') < 0.0", "then": [{"event": "e"}]});
     let mut engine = engine(&[plain, looking, alarm()]);
     let mut out = Vec::new();
-    engine.late(&reading("road-1", -60, &json!({"t": -1, "h": 90})), &mut out);
+    engine.at_once(&reading("road-1", -60, &json!({"t": -1, "h": 90})), &mut out);
     assert_eq!(ids(&out), ["road-1:-60.process.plain"]);
     assert_eq!(engine.waits("road-1"), None);
 }
