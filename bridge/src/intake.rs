@@ -1,6 +1,7 @@
 //! The one way in, whatever the protocol: who it is, what it may do, under which id it goes on, and its receipt.
 use crate::{
     credential::Credential,
+    downlink::{ANSWER_MAX, Answer, Downlinks},
     keyring::{Keyring, LoginError, Ticket, Why},
     media,
     metrics::{Metrics, Protocol, SessionGauge},
@@ -24,38 +25,43 @@ use telltale_schemas::{
 #[derive(Debug, Clone)]
 pub struct Intake(Arc<Inner>);
 
+/// What an intake is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) site: Name,
+    pub(crate) key: seal::Key,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) outbox: Outbox,
+    pub(crate) pace: Pace,
+    pub(crate) presence: Presence,
+    pub(crate) downlinks: Downlinks,
+    pub(crate) metrics: Metrics,
+}
+
 #[derive(Debug)]
 struct Inner {
-    site: Name,
-    key: seal::Key,
-    keyring: Arc<Keyring>,
-    outbox: Outbox,
-    pace: Pace,
-    presence: Presence,
+    parts: Parts,
     refusals: Refusals,
-    metrics: Metrics,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Intake {
-    pub(crate) fn new(
-        site: Name,
-        key: seal::Key,
-        keyring: Arc<Keyring>,
-        outbox: Outbox,
-        pace: Pace,
-        presence: Presence,
-        metrics: Metrics,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
-            site,
-            key,
-            keyring,
-            outbox,
-            pace,
-            presence,
+            parts,
             refusals: Refusals::default(),
-            metrics,
         }))
+    }
+
+    /// The way down to devices.
+    pub(crate) fn downlinks(&self) -> &Downlinks {
+        &self.0.downlinks
     }
 
     /// Counts a connection for as long as the gauge lives.
@@ -204,6 +210,7 @@ impl Intake {
         }
         let (is_decoded, limit) = match route {
             Route::Event(..) => (media::is_event(content_type), EVENT_MAX),
+            Route::Outcome(..) => (media::is_event(content_type), ANSWER_MAX),
             Route::Readings(_) | Route::Pack => (media::is_decoded(content_type), PAYLOAD_MAX),
         };
         if length > limit {
@@ -225,6 +232,9 @@ impl Intake {
             self.count_refused(protocol, busy.word());
             Receipt::Busy(busy).into()
         };
+        if let Route::Outcome(thing, command) = &uplink.route {
+            return self.answer(uplink, thing, command);
+        }
         let prepared = Self::judge(
             &uplink.ticket,
             &uplink.route,
@@ -249,6 +259,37 @@ impl Intake {
         }
     }
 
+    /// Takes a device's answer to a command.
+    fn answer(&self, uplink: &Uplink, thing: &Name, command: &str) -> Pending {
+        let protocol = uplink.protocol;
+        let (content_type, key) = (uplink.content_type.as_deref(), uplink.key.as_deref());
+        let answer = Self::judge(
+            &uplink.ticket,
+            &uplink.route,
+            content_type,
+            key,
+            uplink.payload.len(),
+        )
+        .and_then(|()| Answer::parse(&uplink.payload));
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.refused(protocol, &uplink.ticket, &refusal);
+                return Receipt::Refused(refusal).into();
+            }
+        };
+        let busy = if self.lets(uplink) {
+            match self.0.downlinks.answer(thing, command, answer, protocol) {
+                Some(taken) => return Pending::of_answer(taken, command.to_owned()),
+                None => Busy::Crowded,
+            }
+        } else {
+            Busy::Fast
+        };
+        self.count_refused(protocol, busy.word());
+        Receipt::Busy(busy).into()
+    }
+
     /// Whether the thing, or the device that brings a pack, may send so fast. Who brings what was kept for long brings
     /// it as fast as it can.
     fn lets(&self, uplink: &Uplink) -> bool {
@@ -271,6 +312,8 @@ impl Intake {
                 Ok((vec![message], vec![id]))
             }
             Route::Pack => self.split(uplink, received),
+            // An answer takes another way.
+            Route::Outcome(..) => Ok((Vec::new(), Vec::new())),
             Route::Event(thing, name) => {
                 let key = uplink.key.clone().unwrap_or_else(fresh_key);
                 let id = id::of(thing.plain(), &key);

@@ -9,10 +9,12 @@
 //! | [`intake`] | identity, rights, sizes, ids: once for all protocols |
 //! | [`credential`], [`keyring`] | what devices prove themselves with, and the watched copy of it |
 //! | [`route`], [`uplink`] | what is brought, where to, and the receipt |
+//! | [`downlink`] | commands to devices, and what they answer: once for all protocols |
 //! | [`outbox`] | publishing in groups, receipts after the confirmation |
 //! | `presence`, `notes` | what the bridge tells of its own: who was refused, who is there |
 //! | [`http`], [`mqtt`] | the adapters |
 
+pub mod downlink;
 pub mod http;
 pub mod intake;
 pub mod keyring;

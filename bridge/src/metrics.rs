@@ -1,5 +1,6 @@
 //! What the bridge counts.
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use telltale_schemas::kinds::State;
 
 /// How a device came in. The word travels to the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Metrics {
     sessions: IntGaugeVec,
     accepted: IntCounterVec,
     refused: IntCounterVec,
+    outcomes: IntCounterVec,
+    answers: IntCounterVec,
 }
 
 impl Metrics {
@@ -53,10 +56,26 @@ impl Metrics {
                 ),
                 &["protocol", "reason"],
             )?,
+            outcomes: IntCounterVec::new(
+                Opts::new(
+                    "telltale_bridge_outcomes_total",
+                    "What the bridge told of commands, by state.",
+                ),
+                &["state"],
+            )?,
+            answers: IntCounterVec::new(
+                Opts::new(
+                    "telltale_bridge_answers_total",
+                    "Answers of devices to commands: taken, late (no command waits for it) or away.",
+                ),
+                &["protocol", "result"],
+            )?,
         };
         registry.register(Box::new(metrics.sessions.clone()))?;
         registry.register(Box::new(metrics.accepted.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
+        registry.register(Box::new(metrics.outcomes.clone()))?;
+        registry.register(Box::new(metrics.answers.clone()))?;
         for protocol in [Protocol::Http, Protocol::Mqtt] {
             metrics.sessions.with_label_values(&[protocol.word()]).set(0);
             metrics.accepted.with_label_values(&[protocol.word()]).inc_by(0);
@@ -66,6 +85,24 @@ impl Metrics {
 
     pub(crate) fn accepted(&self, protocol: Protocol) {
         self.accepted.with_label_values(&[protocol.word()]).inc();
+    }
+
+    pub(crate) fn outcome(&self, state: State) {
+        let word = match state {
+            State::Queued => "queued",
+            State::Sent => "sent",
+            State::Acknowledged => "acknowledged",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+            State::Expired => "expired",
+            State::Cancelled => "cancelled",
+            State::Unknown => "unknown",
+        };
+        self.outcomes.with_label_values(&[word]).inc();
+    }
+
+    pub(crate) fn answer(&self, protocol: Protocol, result: &'static str) {
+        self.answers.with_label_values(&[protocol.word(), result]).inc();
     }
 
     /// `reason` is one of our own words, never what came from outside.

@@ -1,6 +1,7 @@
 //! The way out: what is at hand is published as one group, so that many devices share one sync to disk, and
 //! each is told only after the broker has confirmed.
 use crate::{
+    downlink::{Answering, Taken},
     metrics::{Metrics, Protocol},
     uplink::{Busy, Receipt},
 };
@@ -109,6 +110,17 @@ enum State {
         answer: oneshot::Receiver<Result<(), Busy>>,
         ids: Vec<String>,
     },
+    Answer {
+        taken: Answering,
+        id: String,
+    },
+}
+
+impl Pending {
+    /// Of an answer to the command of that id.
+    pub(crate) fn of_answer(taken: Answering, id: String) -> Self {
+        Self(State::Answer { taken, id })
+    }
 }
 
 impl From<Receipt> for Pending {
@@ -128,6 +140,11 @@ impl Future for Pending {
                 Ok(Err(busy)) => Receipt::Busy(busy),
                 // The outbox has ended with the process.
                 Err(_) => Receipt::Busy(Busy::Away),
+            }),
+            State::Answer { taken, id } => Pin::new(taken).poll(context).map(|taken| match taken {
+                Ok(Ok(Taken::Taken)) => Receipt::Accepted(vec![std::mem::take(id)]),
+                Ok(Ok(Taken::Late)) => Receipt::Late,
+                Ok(Err(_)) | Err(_) => Receipt::Busy(Busy::Away),
             }),
         }
     }

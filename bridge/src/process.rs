@@ -1,7 +1,9 @@
 //! The process: arguments, what the adapters share, and their end.
 use crate::{
-    Adapter, http,
-    intake::Intake,
+    Adapter,
+    downlink::Downlinks,
+    http,
+    intake::{Intake, Parts},
     keyring::Keyring,
     metrics::Metrics,
     mqtt, notes,
@@ -110,26 +112,33 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
     let pace = Pace::new(args.thing_rate);
     let publisher = Publisher::new(client.clone(), Options::default());
     let own_publisher = Publisher::new(client.clone(), Options::default());
+    let telling_publisher = Publisher::new(client.clone(), Options::default());
     let presence = Presence::new(Duration::from_secs(args.offline_after.into()));
     let connected = client.clone();
     let is_connected = move || connected.connection_state() == State::Connected;
     let publishing = tokio::spawn(outbox::run(jobs, publisher, is_connected, metrics.clone()));
-    let check = daemon.health().check("credentials");
-    let report = move |followed: Result<(), String>| match followed {
-        Ok(()) => check.set_ready(),
-        Err(why) => check.set_unready(why),
+    let report = |name| {
+        let check = daemon.health().check(name);
+        move |followed: Result<(), String>| match followed {
+            Ok(()) => check.set_ready(),
+            Err(why) => check.set_unready(why),
+        }
     };
     let context = client::context(client);
-    let following = keyring.watch(&context, report, &stop);
-    let intake = Intake::new(
-        daemon.site().clone(),
+    let following = keyring.watch(&context, report("credentials"), &stop);
+    let instance = daemon.instance().to_owned();
+    let (downlinks, work) = Downlinks::new(daemon.site().clone(), instance, metrics.clone());
+    let delivering = downlinks.run(work, &context, &telling_publisher, report("pending"), &stop);
+    let intake = Intake::new(Parts {
+        site: daemon.site().clone(),
         key,
-        keyring.clone(),
+        keyring: keyring.clone(),
         outbox,
         pace,
         presence,
+        downlinks: downlinks.clone(),
         metrics,
-    );
+    });
     let telling = async {
         let intake = intake.clone();
         notes::run(&intake, &own_publisher, &stop).await;
@@ -138,7 +147,7 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         serve(http, intake.clone(), &stop),
         serve(mqtt, intake.clone(), &stop),
     );
-    let ((), (), http, mqtt) = tokio::join!(following, telling, http, mqtt);
+    let ((), (), (), http, mqtt) = tokio::join!(following, telling, delivering, http, mqtt);
     drop(intake);
     // Nobody holds the intake any more but connections that did not finish in time: publishing ends by itself,
     // or has had its chance.

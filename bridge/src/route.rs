@@ -1,8 +1,10 @@
 //! Where an uplink goes: one grammar for HTTP paths and MQTT topics.
 //!
-//! `things/{thing}/readings`, `things/{thing}/events/{name}`, `readings`. Names are percent-decoded UTF-8; in a
+//! `things/{thing}/readings`, `things/{thing}/events/{name}`, `things/{thing}/outcomes/{id}`, `readings`; and what is
+//! subscribed to: `things/{thing}/commands/+`. Names are percent-decoded UTF-8; in a
 //! topic only `/`, `+`, `#` and `%` need it (`%2F`, `%2B`, `%23`, `%25`).
 use telltale_nats::Name;
+use telltale_schemas::id;
 
 /// What an uplink is, and of which thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub enum Route {
     Readings(Name),
     /// An event of one thing: a JSON object.
     Event(Name, Name),
+    /// The answer of one thing to the command of that id.
+    Outcome(Name, String),
     /// Readings of many things in one pack, which the bridge splits.
     Pack,
 }
@@ -18,9 +22,9 @@ pub enum Route {
 /// Why a path or topic leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// None of the three shapes.
+    /// None of the four shapes.
     #[error(
-        "no such place; there are `things/{{thing}}/readings`, `things/{{thing}}/events/{{name}}` and `readings`"
+        "no such place; there are `things/{{thing}}/readings`, `things/{{thing}}/events/{{name}}`, `things/{{thing}}/outcomes/{{command}}` and `readings`"
     )]
     Unknown,
     /// A shape of ours around what cannot be a name.
@@ -45,6 +49,10 @@ impl Route {
             (Some("things"), Some(thing), Some("events"), Some(event), None) => {
                 Ok(Self::Event(name(thing)?, name(event)?))
             }
+            (Some("things"), Some(thing), Some("outcomes"), Some(command), None) => {
+                let command = decode(command).filter(|command| id::is_id(command));
+                Ok(Self::Outcome(name(thing)?, command.ok_or(RouteError::Name)?))
+            }
             _ => Err(RouteError::Unknown),
         }
     }
@@ -52,10 +60,38 @@ impl Route {
     /// The thing that it names.
     pub fn thing(&self) -> Option<&Name> {
         match self {
-            Self::Readings(thing) | Self::Event(thing, _) => Some(thing),
+            Self::Readings(thing) | Self::Event(thing, _) | Self::Outcome(thing, _) => Some(thing),
             Self::Pack => None,
         }
     }
+}
+
+/// The thing whose commands a topic filter asks for: `things/{thing}/commands/+` or `…/#`. Not for some of them: they
+/// come one after the other, whatever their names.
+pub(crate) fn commands(filter: &str) -> Result<Name, RouteError> {
+    let parts: Vec<&str> = filter.split('/').collect();
+    match parts.as_slice() {
+        ["things", thing, "commands", "+" | "#"] if !thing.contains(['+', '#']) => name(thing),
+        _ => Err(RouteError::Unknown),
+    }
+}
+
+/// Where a command of that thing comes, and where it is answered.
+pub(crate) fn topics(thing: &Name, command: &Name, id: &str) -> (String, String) {
+    let (thing, command) = (encode(thing.plain()), encode(command.plain()));
+    (
+        format!("things/{thing}/commands/{command}"),
+        format!("things/{thing}/outcomes/{}", encode(id)),
+    )
+}
+
+/// What cannot stand in a topic as it is, escaped.
+fn encode(plain: &str) -> String {
+    plain
+        .replace('%', "%25")
+        .replace('/', "%2F")
+        .replace('+', "%2B")
+        .replace('#', "%23")
 }
 
 fn name(escaped: &str) -> Result<Name, RouteError> {
@@ -97,7 +133,34 @@ mod tests {
     }
 
     #[test]
-    fn the_three_shapes_are_understood() {
+    fn a_filter_asks_for_all_commands_of_one_thing() {
+        for filter in ["things/a%2Fb/commands/+", "things/a%2Fb/commands/#"] {
+            assert_eq!(commands(filter), Ok(of("a/b")), "{filter}");
+        }
+        for filter in [
+            "things/+/commands/+",
+            "things/a/commands/on",
+            "things/a/commands",
+            "things/a/#",
+            "#",
+            "things/a/commands/+/+",
+            "$share/g/things/a/commands/+",
+        ] {
+            assert_eq!(commands(filter), Err(RouteError::Unknown), "{filter}");
+        }
+        assert_eq!(commands("things/_a/commands/+"), Err(RouteError::Name));
+    }
+
+    #[test]
+    fn a_command_s_topics_lead_back() {
+        let (thing, id) = (of("a/b+#%"), "a/b+#%:k/1");
+        let (command, outcome) = topics(&thing, &of("on/off"), id);
+        assert_eq!(command, "things/a%2Fb%2B%23%25/commands/on%2Foff");
+        assert_eq!(Route::parse(&outcome), Ok(Route::Outcome(thing, id.into())));
+    }
+
+    #[test]
+    fn the_four_shapes_are_understood() {
         for (text, route) in [
             ("readings", Route::Pack),
             ("things/t1/readings", Route::Readings(of("t1"))),
@@ -111,6 +174,10 @@ mod tests {
             ("things/Brücke/readings", Route::Readings(of("Brücke"))),
             ("things/a.b/readings", Route::Readings(of("a.b"))),
             ("things/readings/readings", Route::Readings(of("readings"))),
+            (
+                "things/t1/outcomes/t1:a%2Fb.c",
+                Route::Outcome(of("t1"), "t1:a/b.c".into()),
+            ),
             ("things/../readings", Route::Readings(of(".."))),
         ] {
             assert_eq!(Route::parse(text), Ok(route), "{text}");
@@ -131,6 +198,8 @@ mod tests {
             "things/t1/events",
             "things/t1/events/a/b",
             "things/a/b/readings",
+            "things/a/outcomes",
+            "things/a/commands/on",
             "Things/t1/readings",
             "$SYS/x",
         ] {
@@ -153,6 +222,8 @@ mod tests {
             "things/a%0D%0AX/readings",
             "things/a\u{7f}/readings",
             "things/t/events/",
+            "things/t/outcomes/",
+            "things/t/outcomes/a%0Ab",
             &long,
         ] {
             assert_eq!(Route::parse(text), Err(RouteError::Name), "{text}");

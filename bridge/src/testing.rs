@@ -1,7 +1,8 @@
 //! An intake whose outbox the test itself empties: it decides when and how an uplink is settled.
 use crate::{
     credential::{ANY_THING, Credential, new_token},
-    intake::Intake,
+    downlink::{Downlinks, Work},
+    intake::{Intake, Parts},
     keyring::Keyring,
     metrics::Metrics,
     outbox::{Job, Outbox},
@@ -19,6 +20,8 @@ pub(crate) struct House {
     pub(crate) gateway_secret: String,
     jobs: mpsc::Receiver<Job>,
     metrics: Metrics,
+    /// Nobody does it: the house has no broker.
+    _work: Work,
 }
 
 /// The key of every test.
@@ -41,15 +44,17 @@ impl House {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (outbox, jobs) = Outbox::new();
         let site = Name::new("local").unwrap();
-        let intake = Intake::new(
+        let (downlinks, work) = Downlinks::new(site.clone(), "bridge-1".into(), metrics.clone());
+        let intake = Intake::new(Parts {
             site,
-            seal_key(),
-            keyring.clone(),
+            key: seal_key(),
+            keyring: keyring.clone(),
             outbox,
-            crate::pace::Pace::new(0),
-            crate::presence::Presence::new(std::time::Duration::from_secs(10)),
-            metrics.clone(),
-        );
+            pace: crate::pace::Pace::new(0),
+            presence: crate::presence::Presence::new(std::time::Duration::from_secs(10)),
+            downlinks,
+            metrics: metrics.clone(),
+        });
         Self {
             intake,
             keyring,
@@ -58,6 +63,7 @@ impl House {
             gateway_secret,
             jobs,
             metrics,
+            _work: work,
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Uplink {
 pub enum Receipt {
     /// The broker has confirmed all of it. The ids, one for each thing.
     Accepted(Vec<String>),
+    /// An answer that no command waits for: it has ended, or there was none.
+    Late,
     /// Wrong, and wrong again if repeated.
     Refused(Refusal),
     /// Try again later. It may have been stored all the same, where the broker's answer was lost.

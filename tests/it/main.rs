@@ -10,6 +10,7 @@ mod commands_life;
 mod conformance;
 mod crashes;
 mod directory;
+mod downlink;
 mod drains;
 mod extension;
 mod faults;

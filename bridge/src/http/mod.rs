@@ -1,7 +1,9 @@
-//! HTTP/1.1: `POST /things/{thing}/readings`, `POST /things/{thing}/events/{name}` and `POST /readings`.
+//! HTTP/1.1: `POST /things/{thing}/readings`, `POST /things/{thing}/events/{name}` and `POST /readings`; commands by
+//! `GET /things/{thing}/commands`, and answers to them by `POST /things/{thing}/outcomes/{id}`.
 //!
 //! `Authorization: Bearer <device>.<secret>`. 202 with the id only after the broker's confirmation; every refusal
 //! is a problem (RFC 9457).
+mod commands;
 mod problem;
 
 use crate::{
@@ -18,7 +20,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use serde_json::json;
 use std::net::IpAddr;
@@ -53,34 +55,46 @@ impl Adapter for Http {
     async fn serve(self, intake: Intake, stop: CancellationToken) -> anyhow::Result<()> {
         let at = self.listener.local_addr().context("read the HTTP address")?;
         info!(%at, "HTTP devices connect to http://{at}");
-        let router = router(intake.clone()).merge(self.face);
+        let router = router(intake.clone(), stop.clone()).merge(self.face);
         let opened = move || intake.session(Protocol::Http);
         web::serve(self.listener, self.connections_max, router, opened, &stop).await;
         Ok(())
     }
 }
 
-fn router(intake: Intake) -> Router {
+/// What requests are answered with.
+#[derive(Debug, Clone)]
+struct Face {
+    intake: Intake,
+    stop: CancellationToken,
+}
+
+fn router(intake: Intake, stop: CancellationToken) -> Router {
     Router::new()
         .route("/readings", post(uplink))
         .route("/things/{thing}/readings", post(uplink))
         .route("/things/{thing}/events/{name}", post(uplink))
+        .route("/things/{thing}/outcomes/{id}", post(uplink))
+        .route("/things/{thing}/commands", get(commands::commands))
         .method_not_allowed_fallback(|request: Request| refuse(request.into_body(), problem::method()))
         .fallback(|request: Request| async {
             // A path of our shape has found its route; the rest is told what there is.
             let problem = Problem::from(crate::route::RouteError::Unknown);
             refuse(request.into_body(), problem).await
         })
-        .with_state(intake)
+        .with_state(Face { intake, stop })
 }
 
-async fn uplink(State(intake): State<Intake>, request: Request) -> Response {
+async fn uplink(State(face): State<Face>, request: Request) -> Response {
+    let intake = face.intake;
     let from = request
         .extensions()
         .get::<Peer>()
         .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
     let (head, body) = request.into_parts();
-    let (ticket, route) = match admit(&intake, head.uri.path(), &head.headers, from).await {
+    let admitted = admit(&intake, &head.headers, from).await;
+    let admitted = admitted.and_then(|ticket| Ok((ticket, route(&intake, head.uri.path())?)));
+    let (ticket, route) = match admitted {
         Ok(admitted) => admitted,
         Err(problem) => return refuse(body, problem).await,
     };
@@ -103,6 +117,7 @@ async fn uplink(State(intake): State<Intake>, request: Request) -> Response {
     }
     let limit = match route {
         Route::Event(..) => crate::uplink::EVENT_MAX,
+        Route::Outcome(..) => crate::downlink::ANSWER_MAX,
         Route::Readings(_) | Route::Pack => crate::uplink::PAYLOAD_MAX,
     };
     let payload = match body::read(body, limit).await {
@@ -127,12 +142,7 @@ async fn uplink(State(intake): State<Intake>, request: Request) -> Response {
 }
 
 /// Who it is comes before what it wants: a stranger learns of no name whether it is one.
-async fn admit(
-    intake: &Intake,
-    path: &str,
-    headers: &HeaderMap,
-    from: IpAddr,
-) -> Result<(Ticket, Route), Problem> {
+async fn admit(intake: &Intake, headers: &HeaderMap, from: IpAddr) -> Result<Ticket, Problem> {
     let Some((device, secret)) = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| bearer(value.as_bytes()))
@@ -142,14 +152,15 @@ async fn admit(
             "say `Authorization: Bearer <device>.<secret>`",
         ));
     };
-    let ticket = intake
-        .login(Protocol::Http, device, secret.as_bytes(), from)
-        .await?;
-    let route = Route::parse(path.strip_prefix('/').unwrap_or(path)).map_err(|error| {
+    let ticket = intake.login(Protocol::Http, device, secret.as_bytes(), from);
+    Ok(ticket.await?)
+}
+
+fn route(intake: &Intake, path: &str) -> Result<Route, Problem> {
+    Route::parse(path.strip_prefix('/').unwrap_or(path)).map_err(|error| {
         intake.count_refused(Protocol::Http, "name");
         Problem::from(error)
-    })?;
-    Ok((ticket, route))
+    })
 }
 
 /// A header's text. What is not UTF-8, or comes twice, is kept wrong, so that it is refused and not ignored.
@@ -167,6 +178,11 @@ fn answer(receipt: Receipt, is_pack: bool) -> Response {
         Receipt::Accepted(ids) if is_pack => {
             (StatusCode::ACCEPTED, Json(json!({ "ids": ids }))).into_response()
         }
+        Receipt::Late => Problem::new(
+            StatusCode::GONE,
+            "no command waits for that answer: it has ended, or there was none of that id",
+        )
+        .into_response(),
         Receipt::Accepted(ids) => (StatusCode::ACCEPTED, Json(json!({ "id": ids.first() }))).into_response(),
         Receipt::Refused(refusal) => Problem::from(refusal).into_response(),
         Receipt::Busy(busy) => Problem::from(busy).into_response(),

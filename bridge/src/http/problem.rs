@@ -56,11 +56,11 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// Another method than POST.
+/// Another method than the one of its place.
 pub(super) fn method() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "readings and events are sent with POST",
+        "readings, events and outcomes are sent with POST, commands are asked for with GET",
     )
 }
 

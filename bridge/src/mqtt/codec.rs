@@ -8,7 +8,8 @@ use rmqtt_codec::{
     v3, v5,
     version::{ProtocolVersion, VersionCodec},
 };
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
+use telltale_schemas::Timestamp;
 use tokio_util::codec::{Decoder as _, Encoder as _};
 use tracing::debug;
 
@@ -36,6 +37,8 @@ pub(super) struct Hello {
     pub(super) keep_alive_s: u16,
     /// The largest packet that the client takes.
     pub(super) packet_max: Option<u32>,
+    /// The unconfirmed messages that the client takes.
+    pub(super) receive_max: Option<NonZeroU16>,
     /// The reason code for a CONNECT that asks for what there is not, and its text.
     pub(super) problem: Option<(u8, &'static str)>,
 }
@@ -51,13 +54,38 @@ pub(super) struct Message {
     pub(super) key: Option<String>,
 }
 
+/// What a client subscribes to.
+#[derive(Debug)]
+pub(super) struct Filter {
+    pub(super) topic: String,
+    /// 0, 1 or 2.
+    pub(super) qos: u8,
+}
+
+/// A command for the client.
+#[derive(Debug)]
+pub(super) struct Down {
+    /// None for QoS 0.
+    pub(super) id: Option<NonZeroU16>,
+    pub(super) topic: String,
+    /// The topic that it is to be answered on.
+    pub(super) answer: String,
+    /// The command's id.
+    pub(super) command: String,
+    pub(super) expires: Timestamp,
+    pub(super) payload: Bytes,
+}
+
 /// What a client may send.
 #[derive(Debug)]
 pub(super) enum In {
     Connect(Box<Hello>),
     Publish(Box<Message>),
-    Subscribe(NonZeroU16, usize),
-    Unsubscribe(NonZeroU16, usize),
+    /// The filters, or the reason why none of so many is taken.
+    Subscribe(NonZeroU16, Result<Vec<Filter>, (usize, u8)>),
+    Unsubscribe(NonZeroU16, Vec<String>),
+    /// With the reason, 0 where the version has none.
+    PubAck(NonZeroU16, u8),
     Ping,
     Disconnect,
 }
@@ -76,9 +104,10 @@ pub(super) enum Out {
         reason: u8,
         text: Option<String>,
     },
-    /// All filters refused.
-    SubAck(NonZeroU16, usize),
-    UnsubAck(NonZeroU16, usize),
+    Publish(Box<Down>),
+    /// A reason for each filter.
+    SubAck(NonZeroU16, Vec<u8>),
+    UnsubAck(NonZeroU16, Vec<u8>),
     Pong,
     Disconnect(u8),
 }
@@ -138,10 +167,11 @@ impl Codec {
         }
     }
 
-    /// Appends a packet. MQTT 3.1.1 has no DISCONNECT from the server and no reasons: nothing is appended there.
-    pub(super) fn encode(&mut self, packet: Out, buffer: &mut BytesMut) {
+    /// Appends a packet; false where the client does not take one of that size. MQTT 3.1.1 has no DISCONNECT from the server
+    /// and no reasons: nothing is appended there.
+    pub(super) fn encode(&mut self, packet: Out, buffer: &mut BytesMut) -> bool {
         let encoded = match self {
-            Self::V3(codec) => match v3_out(&packet) {
+            Self::V3(codec) => match v3_out(packet) {
                 Some(packet) => codec.encode(packet, buffer),
                 None => Ok(()),
             },
@@ -149,9 +179,10 @@ impl Codec {
         };
         // The only thing that can be wrong with it is that the client takes only smaller ones; it is then
         // dropped, as the standard wants (MQTT 5, 3.1.2.11.4).
-        if let Err(error) = encoded {
+        if let Err(error) = &encoded {
             debug!("a packet was not sent: {error}");
         }
+        encoded.is_ok()
     }
 }
 
@@ -207,6 +238,7 @@ fn v3_in(packet: v3::Packet, size: u32) -> Result<In, Violation> {
         v3::Packet::Connect(connect) => In::Connect(Box::new(Hello {
             problem: v3_problem(&connect),
             packet_max: None,
+            receive_max: None,
             client_id: connect.client_id.to_string(),
             user: connect.username.map(|user| user.to_string()),
             password: connect.password,
@@ -216,11 +248,21 @@ fn v3_in(packet: v3::Packet, size: u32) -> Result<In, Violation> {
         v3::Packet::Subscribe {
             packet_id,
             topic_filters,
-        } => In::Subscribe(packet_id, topic_filters.len()),
+        } => In::Subscribe(
+            packet_id,
+            Ok(topic_filters
+                .into_iter()
+                .map(|(topic, qos)| Filter {
+                    topic: topic.to_string(),
+                    qos: qos.into(),
+                })
+                .collect()),
+        ),
         v3::Packet::Unsubscribe {
             packet_id,
             topic_filters,
-        } => In::Unsubscribe(packet_id, topic_filters.len()),
+        } => In::Unsubscribe(packet_id, texts(&topic_filters)),
+        v3::Packet::PublishAck { packet_id } => In::PubAck(packet_id, reason::SUCCESS),
         v3::Packet::PingRequest if size == 0 => In::Ping,
         v3::Packet::Disconnect => In::Disconnect,
         _ => return Err(Violation(reason::PROTOCOL_ERROR)),
@@ -242,20 +284,41 @@ fn v5_in(packet: v5::Packet, size: u32) -> Result<In, Violation> {
         v5::Packet::Connect(connect) => In::Connect(Box::new(Hello {
             problem: v5_problem(&connect),
             packet_max: connect.max_packet_size.map(std::num::NonZeroU32::get),
+            receive_max: connect.receive_max,
             client_id: connect.client_id.to_string(),
             user: connect.username.map(|user| user.to_string()),
             password: connect.password,
             keep_alive_s: connect.keep_alive,
         })),
         v5::Packet::Publish(publish) => message(*publish)?,
-        v5::Packet::Subscribe(subscribe) => In::Subscribe(subscribe.packet_id, subscribe.topic_filters.len()),
+        v5::Packet::Subscribe(subscribe) => v5_subscribe(subscribe),
         v5::Packet::Unsubscribe(unsubscribe) => {
-            In::Unsubscribe(unsubscribe.packet_id, unsubscribe.topic_filters.len())
+            In::Unsubscribe(unsubscribe.packet_id, texts(&unsubscribe.topic_filters))
         }
+        v5::Packet::PublishAck(ack) => In::PubAck(ack.packet_id, ack.reason_code.into()),
         v5::Packet::PingRequest if size == 0 => In::Ping,
         v5::Packet::Disconnect(_) => In::Disconnect,
         _ => return Err(Violation(reason::PROTOCOL_ERROR)),
     })
+}
+
+fn v5_subscribe(subscribe: v5::Subscribe) -> In {
+    let filters = if subscribe.id.is_some() {
+        Err((subscribe.topic_filters.len(), reason::NO_SUBSCRIPTION_IDS))
+    } else {
+        let filters = subscribe.topic_filters.into_iter();
+        Ok(filters
+            .map(|(topic, options)| Filter {
+                topic: topic.to_string(),
+                qos: options.qos.into(),
+            })
+            .collect())
+    };
+    In::Subscribe(subscribe.packet_id, filters)
+}
+
+fn texts(filters: &[impl ToString]) -> Vec<String> {
+    filters.iter().map(ToString::to_string).collect()
 }
 
 fn v5_problem(connect: &v5::Connect) -> Option<(u8, &'static str)> {
@@ -272,16 +335,53 @@ fn v5_problem(connect: &v5::Connect) -> Option<(u8, &'static str)> {
     })
 }
 
-fn v3_out(packet: &Out) -> Option<v3::Packet> {
-    Some(match *packet {
+/// A command as a message; its properties are of MQTT 5 alone.
+fn down(down: Down, properties: Option<v5::PublishProperties>) -> Box<Publish> {
+    Box::new(Publish {
+        dup: false,
+        retain: false,
+        qos: if down.id.is_some() {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        },
+        topic: down.topic.into(),
+        packet_id: down.id,
+        payload: down.payload,
+        properties,
+    })
+}
+
+fn v5_properties(down: &Down) -> v5::PublishProperties {
+    let left = (down.expires.as_micros() - Timestamp::now().as_micros()) / 1_000_000;
+    v5::PublishProperties {
+        content_type: Some("application/json".into()),
+        is_utf8_payload: true,
+        correlation_data: Some(Bytes::copy_from_slice(down.command.as_bytes())),
+        response_topic: Some(down.answer.clone().into()),
+        // Whole seconds, and never none: it is not expired yet.
+        message_expiry_interval: NonZeroU32::new(u32::try_from(left).unwrap_or(u32::MAX).max(1)),
+        ..v5::PublishProperties::default()
+    }
+}
+
+fn v3_out(packet: Out) -> Option<v3::Packet> {
+    Some(match packet {
+        Out::Publish(command) => v3::Packet::Publish(down(*command, None)),
         Out::ConnAck { reason, .. } => v3::Packet::ConnectAck(v3::ConnectAck {
             return_code: reason::v3_return_code(reason),
             session_present: false,
         }),
         Out::PubAck { id, .. } => v3::Packet::PublishAck { packet_id: id },
-        Out::SubAck(packet_id, count) => v3::Packet::SubscribeAck {
+        Out::SubAck(packet_id, reasons) => v3::Packet::SubscribeAck {
             packet_id,
-            status: vec![v3::SubscribeReturnCode::Failure; count],
+            status: reasons
+                .into_iter()
+                .map(|reason| match QoS::try_from(reason) {
+                    Ok(granted) => v3::SubscribeReturnCode::Success(granted),
+                    Err(_) => v3::SubscribeReturnCode::Failure,
+                })
+                .collect(),
         },
         Out::UnsubAck(packet_id, _) => v3::Packet::UnsubscribeAck { packet_id },
         Out::Pong => v3::Packet::PingResponse,
@@ -309,7 +409,6 @@ fn v5_out(packet: Out) -> v5::Packet {
             max_packet_size: Some(PACKET_MAX),
             topic_alias_max: 0,
             retain_available: false,
-            wildcard_subscription_available: false,
             subscription_identifiers_available: false,
             shared_subscription_available: false,
             ..Default::default()
@@ -322,17 +421,35 @@ fn v5_out(packet: Out) -> v5::Packet {
             properties: Vec::new(),
             reason_string: text.map(Into::into),
         }),
-        Out::SubAck(packet_id, count) => v5::Packet::SubscribeAck(v5::SubscribeAck {
+        Out::Publish(command) => {
+            let properties = v5_properties(&command);
+            v5::Packet::Publish(down(*command, Some(properties)))
+        }
+        Out::SubAck(packet_id, reasons) => v5::Packet::SubscribeAck(v5::SubscribeAck {
             packet_id,
             properties: Vec::new(),
             reason_string: None,
-            status: vec![v5::SubscribeAckReason::NotAuthorized; count],
+            status: reasons
+                .into_iter()
+                .map(|reason| {
+                    reason
+                        .try_into()
+                        .unwrap_or(v5::SubscribeAckReason::UnspecifiedError)
+                })
+                .collect(),
         }),
-        Out::UnsubAck(packet_id, count) => v5::Packet::UnsubscribeAck(v5::UnsubscribeAck {
+        Out::UnsubAck(packet_id, reasons) => v5::Packet::UnsubscribeAck(v5::UnsubscribeAck {
             packet_id,
             properties: Vec::new(),
             reason_string: None,
-            status: vec![v5::UnsubscribeAckReason::NoSubscriptionExisted; count],
+            status: reasons
+                .into_iter()
+                .map(|reason| {
+                    reason
+                        .try_into()
+                        .unwrap_or(v5::UnsubscribeAckReason::UnspecifiedError)
+                })
+                .collect(),
         }),
         Out::Pong => v5::Packet::PingResponse,
         Out::Disconnect(reason) => v5::Packet::Disconnect(v5::Disconnect::new(

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{intake::Intake, keyring::Ticket, metrics::Protocol};
 use bytes::BytesMut;
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -44,6 +44,8 @@ pub(super) struct Login {
     pub(super) codec: Codec,
     pub(super) ticket: Ticket,
     pub(super) place: Place,
+    /// The unconfirmed commands that the device takes.
+    pub(super) receive_max: Option<NonZeroU16>,
     /// Closed when nothing was heard for so long: one and a half of what the client asked for.
     pub(super) patience: Duration,
 }
@@ -100,6 +102,7 @@ where
         codec,
         ticket,
         place,
+        receive_max: hello.receive_max,
         patience,
     })
 }

@@ -9,13 +9,16 @@
 //! | a message of QoS 0 | taken or dropped, and counted | the same |
 //! | QoS 2, retain | DISCONNECT 0x9B, 0x9A (CONNACK says so before) | closed |
 //! | a will | CONNACK 0x9A, 0x9B or 0x83 | CONNACK 5 |
-//! | a subscription | SUBACK 0x87: commands come later | SUBACK 0x80 |
+//! | `things/{thing}/commands/+` or `…/#` | SUBACK 0x00 or 0x01: commands of that thing ([`crate::downlink`]) | the same |
+//! | another filter, another's thing | SUBACK 0x8F, 0x87 | SUBACK 0x80 |
+//! | an answer to a command that has ended | PUBACK 0x10 | PUBACK |
 //! | user property `id`, Content Type | the message's id, how it is decoded | the id is ours; decoded by its first byte |
 //! | more than 256 unconfirmed | DISCONNECT 0x93 | from 1 024 on nothing more is read |
 //! | the same device and client id again | the older session: DISCONNECT 0x8E | closed |
 //! | keep-alive | one and a half times, at most 90 minutes | the same |
 //! | a session that outlives its connection | expiry 0 | session present 0 |
 mod codec;
+mod commands;
 mod login;
 mod reason;
 mod registry;

@@ -6,6 +6,9 @@ use crate::{
 use rmqtt_codec::v3::ConnectAckReason;
 
 pub(super) const SUCCESS: u8 = 0x00;
+/// Taken, and of no effect.
+pub(super) const NOBODY: u8 = 0x10;
+pub(super) const NO_SUBSCRIPTION: u8 = 0x11;
 pub(super) const UNSPECIFIED: u8 = 0x80;
 pub(super) const MALFORMED: u8 = 0x81;
 pub(super) const PROTOCOL_ERROR: u8 = 0x82;
@@ -18,6 +21,7 @@ pub(super) const SHUTTING_DOWN: u8 = 0x8b;
 pub(super) const BAD_AUTHENTICATION_METHOD: u8 = 0x8c;
 pub(super) const KEEP_ALIVE_TIMEOUT: u8 = 0x8d;
 pub(super) const TAKEN_OVER: u8 = 0x8e;
+pub(super) const TOPIC_FILTER_INVALID: u8 = 0x8f;
 pub(super) const TOPIC_NAME_INVALID: u8 = 0x90;
 pub(super) const PACKET_ID_IN_USE: u8 = 0x91;
 pub(super) const RECEIVE_MAX_EXCEEDED: u8 = 0x93;
@@ -27,7 +31,9 @@ pub(super) const QUOTA_EXCEEDED: u8 = 0x97;
 pub(super) const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 pub(super) const RETAIN_NOT_SUPPORTED: u8 = 0x9a;
 pub(super) const QOS_NOT_SUPPORTED: u8 = 0x9b;
+pub(super) const NO_SHARED_SUBSCRIPTION: u8 = 0x9e;
 pub(super) const RATE_EXCEEDED: u8 = 0x9f;
+pub(super) const NO_SUBSCRIPTION_IDS: u8 = 0xa1;
 
 /// A will would have to be published later with the rights of a session that is gone.
 pub(super) const NO_WILLS: &str = "wills are not supported";
@@ -36,6 +42,7 @@ pub(super) const NO_WILLS: &str = "wills are not supported";
 pub(super) fn of(receipt: &Receipt) -> (u8, Option<String>) {
     match receipt {
         Receipt::Accepted(_) => (SUCCESS, None),
+        Receipt::Late => (NOBODY, Some("no command waits for that answer".to_owned())),
         Receipt::Refused(refusal) => (of_refusal(refusal), Some(refusal.to_string())),
         Receipt::Busy(busy) => {
             let reason = match busy {

@@ -4,6 +4,7 @@
 //! PUBLISHes ([MQTT-4.6.0-2]); PINGRESP and SUBACK never wait for it.
 use super::{
     codec::{Codec, In, Message, Out, RECEIVE_MAX, Violation},
+    commands::Commands,
     login::{Login, write},
     reason,
 };
@@ -69,12 +70,14 @@ pub(super) struct Session<S> {
     intake: Intake,
     waiting: VecDeque<Waiting>,
     in_flight: HashSet<NonZeroU16>,
+    commands: Commands,
     heard: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub(super) fn new(stream: S, buffer: BytesMut, login: Login, intake: Intake) -> Self {
         Self {
+            commands: Commands::new(login.receive_max),
             stream,
             buffer,
             out: BytesMut::new(),
@@ -135,6 +138,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     }
                     self.heard = Instant::now();
                 }
+                errand = self.commands.next() => {
+                    self.commands.give(errand, &mut self.login.codec, &mut self.out);
+                }
                 // While nothing is read, a ping would go unseen.
                 () = sleep_until(silence), if has_room => return Ok(End::Told(reason::KEEP_ALIVE_TIMEOUT)),
             }
@@ -169,13 +175,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn take(&mut self, packet: In) -> Option<End> {
         match packet {
             In::Publish(message) => return self.publish(*message),
-            In::Subscribe(id, count) => self.login.codec.encode(Out::SubAck(id, count), &mut self.out),
-            In::Unsubscribe(id, count) => self.login.codec.encode(Out::UnsubAck(id, count), &mut self.out),
-            In::Ping => self.login.codec.encode(Out::Pong, &mut self.out),
+            In::Subscribe(id, filters) => {
+                let reasons = match filters {
+                    Ok(filters) => {
+                        let (ticket, intake) = (&self.login.ticket, &self.intake);
+                        let taken = filters
+                            .iter()
+                            .map(|one| self.commands.subscribe(one, ticket, intake));
+                        taken.collect()
+                    }
+                    Err((count, reason)) => vec![reason; count],
+                };
+                self.say(Out::SubAck(id, reasons));
+            }
+            In::Unsubscribe(id, filters) => {
+                let ended = filters.iter().map(|filter| {
+                    if self.commands.unsubscribe(filter) {
+                        reason::SUCCESS
+                    } else {
+                        reason::NO_SUBSCRIPTION
+                    }
+                });
+                let ended = ended.collect();
+                self.say(Out::UnsubAck(id, ended));
+            }
+            In::PubAck(id, code) => self.commands.confirmed(id, code),
+            In::Ping => self.say(Out::Pong),
             In::Disconnect => return Some(End::Left),
             In::Connect(_) => return Some(self.violated(Violation(reason::PROTOCOL_ERROR))),
         }
         None
+    }
+
+    fn say(&mut self, packet: Out) {
+        self.login.codec.encode(packet, &mut self.out);
     }
 
     fn publish(&mut self, message: Message) -> Option<End> {
@@ -258,7 +291,7 @@ async fn settle(
             waiting.pop_front();
             settled += 1;
             let Some(id) = id else { continue };
-            if reason != reason::SUCCESS && !codec.is_v5() {
+            if reason >= reason::UNSPECIFIED && !codec.is_v5() {
                 return Poll::Ready(Some(End::Refused));
             }
             // The answer to a second copy frees nothing: the id may belong to a younger message by now.

@@ -6,7 +6,7 @@ use rmqtt_codec::{
     types::{Publish, QoS},
     v5,
 };
-use std::num::NonZeroU16;
+use std::{net::Ipv4Addr, num::NonZeroU16};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -23,7 +23,12 @@ pub(crate) struct Device {
 impl Device {
     /// Connects with a token; the reason code of the answer.
     pub(crate) async fn connect(site: &Site, token: &str, client_id: &str) -> (Self, u8) {
-        let stream = TcpStream::connect(site.mqtt()).await.unwrap();
+        Self::at(site.mqtt(), token, client_id).await
+    }
+
+    /// The same at that address.
+    pub(crate) async fn at(address: (Ipv4Addr, u16), token: &str, client_id: &str) -> (Self, u8) {
+        let stream = TcpStream::connect(address).await.unwrap();
         let mut device = Self {
             stream,
             codec: v5::Codec::default(),

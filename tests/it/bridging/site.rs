@@ -23,10 +23,62 @@ pub(crate) struct Site {
     /// Tokens of the device `lamp`, which covers itself, and of `gateway`, which covers all.
     pub(crate) lamp: String,
     pub(crate) gateway: String,
+    pub(crate) bridge: Bridge,
+    dir: PathBuf,
+}
+
+/// A bridge as a process.
+pub(crate) struct Bridge {
     http: u16,
     mqtt: u16,
     process: Child,
-    dir: PathBuf,
+}
+
+impl Bridge {
+    pub(crate) fn mqtt(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::LOCALHOST, self.mqtt)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    async fn ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while get(self.url("/readyz"))
+            .await
+            .is_none_or(|(status, _)| status != 200)
+        {
+            assert!(Instant::now() < deadline, "the bridge is not ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// The status and the text, if anybody answers.
+async fn get(url: String) -> Option<(u16, String)> {
+    let get = move || {
+        let mut response = agent().get(&url).call().ok()?;
+        let text = response.body_mut().read_to_string().ok()?;
+        Some((response.status().as_u16(), text))
+    };
+    tokio::task::spawn_blocking(get).await.unwrap()
 }
 
 /// What the bridge answered.
@@ -61,23 +113,40 @@ impl Site {
             backfill: true,
             ..credential
         };
-        let (http, mqtt) = (free_port(), free_port());
-        let process = spawn(&dir, &broker, http, mqtt);
+        let bridge = spawn(&dir, &broker, "log");
         let site = Self {
             broker,
             key,
             lamp,
             gateway,
-            http,
-            mqtt,
-            process,
+            bridge,
             dir,
         };
         for credential in [lamp_credential, gateway_credential] {
             site.put(&credential).await;
         }
-        site.ready().await;
+        site.bridge.ready().await;
         site
+    }
+
+    /// One more bridge of the same site.
+    pub(crate) async fn another_bridge(&self) -> Bridge {
+        let bridge = spawn(&self.dir, &self.broker, "log-2");
+        bridge.ready().await;
+        bridge
+    }
+
+    /// Another bridge in the place of the one that was killed.
+    pub(crate) async fn restart_bridge(&mut self) {
+        self.bridge = spawn(&self.dir, &self.broker, "log");
+        self.bridge.ready().await;
+    }
+
+    /// A metric of the bridge with all its labels, 0 where it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = get(self.url("/metrics")).await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
     /// Puts a credential into its bucket; its revision.
@@ -93,37 +162,21 @@ impl Site {
         bucket.delete(Name::new(device).unwrap().token()).await.unwrap();
     }
 
-    async fn ready(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.try_get("/readyz").await.is_none_or(|status| status != 200) {
-            assert!(Instant::now() < deadline, "the bridge is not ready");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     /// The status, if anybody answers.
     pub(crate) async fn try_get(&self, path: &str) -> Option<u16> {
-        let url = self.url(path);
-        let get = move || {
-            agent()
-                .get(&url)
-                .call()
-                .ok()
-                .map(|response| response.status().as_u16())
-        };
-        tokio::task::spawn_blocking(get).await.unwrap()
+        Some(get(self.url(path)).await?.0)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.http)
+        self.bridge.url(path)
     }
 
     pub(crate) fn mqtt(&self) -> (Ipv4Addr, u16) {
-        (Ipv4Addr::LOCALHOST, self.mqtt)
+        self.bridge.mqtt()
     }
 
     pub(crate) fn http(&self) -> (Ipv4Addr, u16) {
-        (Ipv4Addr::LOCALHOST, self.http)
+        (Ipv4Addr::LOCALHOST, self.bridge.http)
     }
 
     /// Sends with the token of a device and more headers.
@@ -190,18 +243,14 @@ impl Site {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .unwrap();
-        kill_process(pid, signal).unwrap();
+        self.bridge.signal(signal);
     }
 
     /// How the bridge ended.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if let Some(status) = self.bridge.process.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the bridge does not end");
@@ -213,12 +262,11 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-            eprintln!("the bridge said:\n{log}");
+            for name in ["log", "log-2"] {
+                let log = fs::read_to_string(self.dir.join(name)).unwrap_or_default();
+                eprintln!("the bridge said in {name}:\n{log}");
+            }
         }
-        // It may have ended already.
-        self.process.kill().ok();
-        self.process.wait().ok();
         fs::remove_dir_all(&self.dir).ok();
     }
 }
@@ -239,8 +287,9 @@ pub(crate) fn free_port() -> u16 {
         .port()
 }
 
-fn spawn(dir: &Path, broker: &Broker, http: u16, mqtt: u16) -> Child {
-    Command::new(telltale_tests::program("telltale-bridge"))
+fn spawn(dir: &Path, broker: &Broker, log: &str) -> Bridge {
+    let (http, mqtt) = (free_port(), free_port());
+    let process = Command::new(telltale_tests::program("telltale-bridge"))
         .env_clear()
         .env("TELLTALE_SITE", broker.site.plain())
         .env("TELLTALE_NATS_URL", broker.url())
@@ -252,7 +301,14 @@ fn spawn(dir: &Path, broker: &Broker, http: u16, mqtt: u16) -> Child {
         .env("TELLTALE_OFFLINE_AFTER", "1")
         .env("TELLTALE_LOG", "info,telltale_bridge=debug")
         .stdout(Stdio::null())
-        .stderr(fs::File::create(dir.join("log")).unwrap())
+        .stderr(
+            fs::File::options()
+                .create(true)
+                .append(true)
+                .open(dir.join(log))
+                .unwrap(),
+        )
         .spawn()
-        .unwrap()
+        .unwrap();
+    Bridge { http, mqtt, process }
 }

@@ -79,7 +79,7 @@ async fn what_there_is_not_closes_a_session_of_mqtt_3_1_1() {
         }
         .into(),
         publish("things/+/readings", 1, false).into(),
-        v3::Packet::PublishAck { packet_id: nz(3) },
+        v3::Packet::PublishReceived { packet_id: nz(3) },
         connack3(v3::ConnectAckReason::ConnectionAccepted),
     ];
     for packet in cases {
@@ -112,19 +112,26 @@ async fn a_second_connect_and_broken_bytes_end_the_session() {
 }
 
 #[tokio::test]
-async fn subscriptions_are_refused_filter_by_filter() {
+async fn subscriptions_are_judged_filter_by_filter() {
     let site = Site::new();
     let mut old = site.v3().await;
     let topic_filters = vec![
         ("#".into(), QoS::AtMostOnce),
-        ("things/lamp/commands/+".into(), QoS::AtLeastOnce),
+        ("things/lamp/commands/+".into(), QoS::ExactlyOnce),
+        ("things/lamp/commands/#".into(), QoS::AtMostOnce),
+        ("things/pillar/commands/+".into(), QoS::AtLeastOnce),
     ];
     old.say(v3::Packet::Subscribe {
         packet_id: nz(5),
         topic_filters,
     })
     .await;
-    let status = vec![v3::SubscribeReturnCode::Failure; 2];
+    let status = vec![
+        v3::SubscribeReturnCode::Failure,
+        v3::SubscribeReturnCode::Success(QoS::AtLeastOnce),
+        v3::SubscribeReturnCode::Success(QoS::AtMostOnce),
+        v3::SubscribeReturnCode::Failure,
+    ];
     assert_eq!(
         old.hear().await,
         Some(v3::Packet::SubscribeAck {
@@ -133,17 +140,46 @@ async fn subscriptions_are_refused_filter_by_filter() {
         })
     );
     let mut device = site.v5().await;
+    let subscribe = |filters: &[&str], id: Option<u32>| v5::Subscribe {
+        packet_id: nz(7),
+        id: id.and_then(std::num::NonZeroU32::new),
+        user_properties: vec![],
+        topic_filters: filters
+            .iter()
+            .map(|one| ((*one).into(), v5::SubscriptionOptions::default()))
+            .collect(),
+    };
+    let own = "things/lamp/commands/+";
+    for (packet, expected) in [
+        (
+            subscribe(&[own, "#", "things/pillar/commands/+", "$share/g/a"], None),
+            vec![0, 0x8f, 0x87, 0x9e],
+        ),
+        (subscribe(&[own], Some(1)), vec![0xa1]),
+    ] {
+        device.say(v5::Packet::Subscribe(packet)).await;
+        let Some(v5::Packet::SubscribeAck(ack)) = device.hear().await else {
+            panic!("no SUBACK")
+        };
+        assert_eq!(ack.status.into_iter().map(u8::from).collect::<Vec<_>>(), expected);
+    }
     device
         .say(v5::Packet::Unsubscribe(v5::Unsubscribe {
             packet_id: nz(6),
             user_properties: vec![],
-            topic_filters: vec!["a".into()],
+            topic_filters: vec!["a".into(), own.into()],
         }))
         .await;
     let Some(v5::Packet::UnsubscribeAck(ack)) = device.hear().await else {
         panic!("no UNSUBACK")
     };
-    assert_eq!(ack.status, [v5::UnsubscribeAckReason::NoSubscriptionExisted]);
+    assert_eq!(
+        ack.status,
+        [
+            v5::UnsubscribeAckReason::NoSubscriptionExisted,
+            v5::UnsubscribeAckReason::Success
+        ]
+    );
 }
 
 #[tokio::test]
