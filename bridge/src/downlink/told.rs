@@ -60,7 +60,22 @@ impl Inner {
     /// Tells the end that stands in an entry, and takes the entry away.
     pub(super) fn tell_end(&self, key: &str, entry: &Pending, revision: u64) {
         if let Some(end) = &entry.end {
+            self.tell_again(entry);
             self.tell(end, Some((key.to_owned(), revision)));
+        }
+    }
+
+    /// What another bridge had to tell before, and may have died of: the same ids, so told twice it is once.
+    fn tell_again(&self, entry: &Pending) {
+        if let Some(sent) = entry.sent.as_ref().filter(|sent| sent.bridge != self.instance) {
+            let before = Pending {
+                state: State::Sent,
+                ..entry.clone()
+            };
+            self.tell(&before.outcome(STAGE, sent.at), None);
+            if entry.state == State::Acknowledged {
+                self.tell_state(entry);
+            }
         }
     }
 

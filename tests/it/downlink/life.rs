@@ -254,7 +254,11 @@ async fn a_command_survives_the_bridge_and_the_broker_and_is_told_once() {
     assert_eq!(got.id(), waiting, "what was queued reaches the device");
     assert_eq!(lamp.answer(&id, r#"{"state":"succeeded"}"#).await, 0);
     assert_eq!(lamp.answer(&waiting, r#"{"state":"succeeded"}"#).await, 0);
-    assert_eq!(world.over(&id).await, well());
+    assert_eq!(
+        world.over(&id).await,
+        well(),
+        "also what the bridge was killed before telling"
+    );
     let states: Vec<_> = world.over(&waiting).await.into_iter().map(|(_, id)| id).collect();
     assert_eq!(states, [".sent.1", ".end"]);
 }
