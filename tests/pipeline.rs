@@ -142,6 +142,24 @@ impl Pipeline {
             .expect("telltale is built")
     }
 
+    /// Puts a rule into force.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn apply(&self, name: &str, rule: &str) {
+        let file = self.stack.dir().join(format!("{name}.rule.json"));
+        tokio::fs::write(&file, rule)
+            .await
+            .expect("the stack's folder can be written");
+        let file = file.to_string_lossy();
+        let output = self.telltale(&["rule", "apply", &file]).await;
+        assert!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// Waits until `telltale status` says that nothing is missing and nothing under way.
     ///
     /// # Panics
