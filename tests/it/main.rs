@@ -24,6 +24,7 @@ mod nab;
 mod outages;
 mod points;
 mod poison;
+mod quality;
 mod quarantine;
 mod query;
 mod roads;

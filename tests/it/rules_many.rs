@@ -170,9 +170,8 @@ async fn twenty_rules_say_each_thing_once_through_two_restarts() {
             .await;
         pipeline.kill("process", WITHIN).await;
     }
-    eprintln!("{} events", all.events.len());
     let took = sender.await.unwrap();
-    eprintln!("{total} readings in {took:?}");
+    eprintln!("{total} readings in {took:?}, {} events", all.events.len());
     let sums = i64::try_from(all.sums.len()).unwrap();
     pipeline
         .at_least(

@@ -121,7 +121,7 @@ impl OrderedWorker for Process {
         self.turns(stored).await?;
         let heard = heard(input, stored);
         self.state.rules.at_once(&heard, &mut self.out);
-        if let Some(late) = self.state.order.take(heard, self.lateness) {
+        if let Some(Turn::Late(late)) = self.state.order.take(heard, self.lateness) {
             self.state.derive.late(&late, &mut self.out);
         }
         Ok(std::mem::take(&mut self.out))
@@ -146,7 +146,7 @@ impl Process {
             }
             let thing = match &self.state.turn {
                 None => return Ok(()),
-                Some(Turn::InOrder(heard)) => heard.thing().to_owned(),
+                Some(Turn::InOrder(heard) | Turn::Late(heard)) => heard.thing().to_owned(),
                 Some(Turn::Silence(thing, _)) => thing.clone(),
             };
             let policy = self.policy(&thing).await?;
@@ -160,6 +160,7 @@ impl Process {
                     self.state.rules.hear(&heard, &mut self.out);
                     self.state.derive.hear(&heard, &mut self.out);
                 }
+                Some(Turn::Late(heard)) => self.state.derive.late(&heard, &mut self.out),
                 Some(Turn::Silence(thing, moment)) => {
                     self.state.rules.passed(&thing, moment, &mut self.out);
                     self.state.derive.passed(&thing, moment, &mut self.out);

@@ -16,6 +16,8 @@ type Key = (Timestamp, String);
 pub enum Turn {
     /// The next reading of its thing.
     InOrder(Heard),
+    /// It is older than what its thing was given already.
+    Late(Heard),
     /// Nothing older than this moment comes of that thing any more, though it says nothing.
     Silence(String, Timestamp),
 }
@@ -51,14 +53,14 @@ fn key_of(heard: &Heard) -> Key {
 }
 
 impl Order {
-    /// Takes one up; the same one, published twice, is taken once. A late one comes back at once.
-    pub fn take(&mut self, heard: Heard, lateness: i64) -> Option<Heard> {
+    /// Takes one up; the same one, published twice, is taken once. A late one is a turn of its own, at once.
+    pub fn take(&mut self, heard: Heard, lateness: i64) -> Option<Turn> {
         let key = key_of(&heard);
         let name = heard.thing().to_owned();
         let thing = self.things.entry(name.clone()).or_default();
         match &thing.given {
             Some(given) if *given == key => return None,
-            Some(given) if *given > key => return Some(heard),
+            Some(given) if *given > key => return Some(Turn::Late(heard)),
             _ => {}
         }
         if let Entry::Vacant(place) = thing.waiting.entry(sorted(&key)) {

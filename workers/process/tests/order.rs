@@ -67,7 +67,7 @@ fn run(stream: &[Heard], looks: &[bool], restarts: &[bool]) -> Vec<Turn> {
             turns(&mut order, heard.stored.plus_micros(-1), &mut all);
         }
         turns(&mut order, heard.stored, &mut all);
-        all.extend(order.take(heard.clone(), LATENESS).map(Turn::Late));
+        all.extend(order.take(heard.clone(), LATENESS));
         if restarts.get(n).copied().unwrap_or_default() {
             order = rmp_serde::from_slice(&rmp_serde::to_vec_named(&order).unwrap()).unwrap();
         }
