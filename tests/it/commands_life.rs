@@ -363,12 +363,11 @@ async fn what_a_bridge_left_behind_ends_once_and_restarts_lose_and_double_nothin
     }
     house.row(&lost, "unknown").await;
     house.row(&untold, "succeeded").await;
-    let told = house.stream().await;
-    assert_eq!(
-        (told[&lost].as_slice(), told[&untold].as_slice()),
-        (
-            &["queued".to_owned(), "unknown".to_owned()][..],
-            &["queued".to_owned(), "succeeded".to_owned()][..]
-        )
-    );
+    let mut told = house.stream().await;
+    // That one was sent is told by whoever finds it untold: the next bridge, if it comes before the end.
+    for (id, end) in [(&lost, "unknown"), (&untold, "succeeded")] {
+        let mut states = told.remove(id).unwrap();
+        states.retain(|state| state != "sent");
+        assert_eq!(states, ["queued", end], "{id}");
+    }
 }
