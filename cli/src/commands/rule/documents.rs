@@ -167,11 +167,11 @@ mod tests {
             ),
             (
                 "{\"name\":\"a\",\"when\":\"t == \\\"é\\\" &&\\n  bad(t)\",\"then\":[{\"event\":\"e\"}]}",
-                "f:1:37: /when there is no function `bad` (line 2, column 3 of the expression)",
+                "f:1:38: /when there is no function `bad` (line 2, column 3 of the expression)",
             ),
             (
                 "{\"name\":\"a\",\"when\":\"v > 0.0\",\"then\":[{\"event\":\"e\"}]}\n{\"name\":\"b\",\"when\":\"v > 0.0\",\n \"then\":[{\"derive\":\"x\",\"value\":\"v +\"}]}",
-                "f:3:37: /then/0/value",
+                "f:3:36: /then/0/value",
             ),
             (
                 "{\"name\":\"a\",\n\"name\":\"b\"}",
