@@ -132,6 +132,8 @@ impl Down {
             Ok(mut client) => {
                 client.ask(&Request::Shutdown)?;
                 client.wait_for_end()?;
+                // Whoever hears "stopped" may start another at once.
+                drop(ended(&layout)?);
                 eprintln!("stopped");
             }
             Err(absent) => {
@@ -145,9 +147,7 @@ impl Down {
             }
         }
         if self.volumes && layout.folder().is_dir() {
-            // The supervisor lets go of it at its very end.
-            let lock = fs::File::create(layout.run().join("lock")).context("open the lock")?;
-            lock.lock().context("wait for the supervisor to end")?;
+            let _lock = ended(&layout)?;
             let database = servers::postgres::home(layout.folder());
             for folder in [database.as_path(), layout.folder()] {
                 if folder.is_dir() {
@@ -158,6 +158,13 @@ impl Down {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Waits for the supervisor, which lets go of its lock at its very end; nobody else begins while this is held.
+fn ended(layout: &Layout) -> anyhow::Result<fs::File> {
+    let lock = fs::File::create(layout.run().join("lock")).context("open the lock")?;
+    lock.lock().context("wait for the supervisor to end")?;
+    Ok(lock)
 }
 
 /// Nothing is deleted that nobody agreed to: without a terminal only `--yes` agrees.
