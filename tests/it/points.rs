@@ -5,7 +5,7 @@ use telltale_cli::commands::chaos::points::{self, Options};
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_by_a_kill_at_any_point() {
     let report = points::run(Options {
-        rounds: 2,
+        rounds: 3,
         ..Options::default()
     })
     .await
@@ -16,7 +16,7 @@ async fn nothing_is_lost_or_doubled_by_a_kill_at_any_point() {
         kills.map(|(_, count)| count).sum()
     };
     for point in telltale_runtime::fault::Point::ALL {
-        assert_eq!(of(point.word()), 2, "{point}: {report}");
+        assert_eq!(of(point.word()), 3, "{point}: {report}");
     }
     assert!(report.rows > 500 && report.entries > 50, "under load: {report}");
 }
@@ -24,7 +24,7 @@ async fn nothing_is_lost_or_doubled_by_a_kill_at_any_point() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_acknowledges_before_it_commits_is_found_out() {
     let report = points::run(Options {
-        rounds: 2,
+        rounds: 3,
         bug: true,
         ack_wait: Duration::from_secs(1),
         ..Options::default()
