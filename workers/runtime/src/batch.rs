@@ -335,7 +335,7 @@ impl<W: BatchWorker> Loop<'_, W> {
                 }
             }
         };
-        let ((), finished) = tokio::join!(inbox.close(), tokio::time::timeout_at(deadline, finish));
+        let ((), finished) = tokio::join!(inbox.close(deadline), tokio::time::timeout_at(deadline, finish));
         if finished.is_err() {
             tracing::warn!("not all was finished in time; it is given back");
         }

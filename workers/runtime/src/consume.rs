@@ -9,6 +9,7 @@ use crate::{
 };
 use async_nats::{
     Client,
+    connection::State,
     jetstream::{self, AckKind},
 };
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use tokio::{sync::watch, time::Instant};
 
 /// Most messages taken up in one go. Around this number throughput does not change; far below it does.
 pub(crate) const CHUNK: usize = 500;
-/// A broker that sends nothing for longer, not even that our requests have expired, is away.
+/// After such a silence, not even broken by word that our requests have expired, it is asked whether the broker is away.
 const CLOSES: Duration = Duration::from_secs(2);
 /// What a draining copy gives back comes again after this time, when that copy's own requests have ended.
 const GIVEN_BACK: Duration = EXPIRES.saturating_add(Duration::from_millis(200));
@@ -41,6 +42,7 @@ pub(crate) struct Pulled {
 pub(crate) struct Inbox {
     sources: SelectAll<BoxStream<'static, Pulled>>,
     valve: watch::Sender<Valve>,
+    client: Client,
 }
 
 impl std::fmt::Debug for Inbox {
@@ -71,7 +73,11 @@ impl Inbox {
                 .boxed(),
             );
         }
-        Ok(Self { sources, valve })
+        Ok(Self {
+            sources,
+            valve,
+            client: daemon.client().clone(),
+        })
     }
 
     /// What is at hand, at least one and at most `max`. May be dropped and called again without loss.
@@ -98,16 +104,26 @@ impl Inbox {
         });
     }
 
-    /// Asks for no more and gives back what still comes, so that another copy has it at once.
-    pub(crate) async fn close(mut self) {
+    /// Asks for no more and gives back what still comes, so that another copy has it at once: until nothing is owed any
+    /// more, the broker is away, or `deadline`.
+    pub(crate) async fn close(mut self, deadline: Instant) {
         self.valve.send_modify(|valve| {
             valve.open = false;
             valve.closed = true;
         });
         let mut returned = 0_usize;
-        while let Ok(Some(pulled)) = tokio::time::timeout(CLOSES, self.sources.next()).await {
-            nak(&pulled.message, GIVEN_BACK).await;
-            returned += 1;
+        loop {
+            let patience = deadline.min(Instant::now() + CLOSES);
+            match tokio::time::timeout_at(patience, self.sources.next()).await {
+                Ok(Some(pulled)) => {
+                    nak(&pulled.message, GIVEN_BACK).await;
+                    returned += 1;
+                }
+                // A broker whose disk is slow is silent for seconds, and then sends what it owes.
+                Err(_) if self.client.connection_state() == State::Connected && Instant::now() < deadline => {
+                }
+                Ok(None) | Err(_) => break,
+            }
         }
         tracing::debug!(returned, "gave back {returned} messages that were not begun");
     }

@@ -245,7 +245,8 @@ impl<W: Worker> Loop<'_, W> {
                 }
             }
         };
-        let (closed, finished) = tokio::join!(inbox.close(), tokio::time::timeout_at(deadline, finish));
+        let (closed, finished) =
+            tokio::join!(inbox.close(deadline), tokio::time::timeout_at(deadline, finish));
         let () = closed;
         if finished.is_err() {
             tracing::warn!("not all was finished in time; it is given back");

@@ -174,7 +174,7 @@ impl<W: OrderedWorker> Loop<'_, W> {
                 _ = beat.tick() => {
                     self.line.beat().await;
                     if let Err(lost) = lease.renew().await {
-                        inbox.close().await;
+                        inbox.close(Instant::now() + self.ground.drain).await;
                         self.line.desk.give_back().await;
                         self.line.desk.flush().await;
                         return Err(lost.into());
@@ -386,7 +386,7 @@ impl<W: OrderedWorker> Loop<'_, W> {
                 line.outbox.send();
             }
         };
-        let ((), finished) = tokio::join!(inbox.close(), tokio::time::timeout_at(deadline, finish));
+        let ((), finished) = tokio::join!(inbox.close(deadline), tokio::time::timeout_at(deadline, finish));
         if finished.is_ok() && !self.line.outage.is_on() && !self.line.outbox.has_blocked() {
             self.keep().await?;
         }
