@@ -6,11 +6,12 @@ use std::{
 };
 
 /// Pinned, so that a run today and one next year ask the same peers.
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "nats-py[nkeys]==2.16.0",
     "cloudevents==2.2.0",
     "kpn-senml==1.0.1",
     "paho-mqtt==2.2.0",
+    "iotcore==0.4.0",
 ];
 
 static INSTALLING: Mutex<()> = Mutex::new(());

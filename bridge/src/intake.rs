@@ -74,6 +74,11 @@ impl Intake {
         self.0.metrics.refused(protocol, reason);
     }
 
+    /// How many messages of the site's own broker wait.
+    pub(crate) fn waiting(&self, messages: usize) {
+        self.0.metrics.waiting(messages);
+    }
+
     /// Admits a device.
     pub async fn login(
         &self,
@@ -443,21 +448,25 @@ fn covered(credential: &Credential, thing: &str) -> Result<(), Refusal> {
 
 /// The device's own id, else the CloudEvent's, else one that nobody has had before.
 fn key_of(uplink: &Uplink) -> String {
-    if let Some(key) = &uplink.key {
-        return key.clone();
-    }
-    if media::may_be_cloudevent(uplink.content_type.as_deref(), &uplink.payload)
-        && let Ok(Value::Object(body)) = strict::parse(&uplink.payload, &strict::DEVICE)
+    let own = uplink.key.clone();
+    own.or_else(|| cloudevent_key(uplink.content_type.as_deref(), &uplink.payload))
+        .unwrap_or_else(fresh_key)
+}
+
+/// The id of the CloudEvent that it is, if it is one.
+pub(crate) fn cloudevent_key(content_type: Option<&str>, payload: &[u8]) -> Option<String> {
+    if media::may_be_cloudevent(content_type, payload)
+        && let Ok(Value::Object(body)) = strict::parse(payload, &strict::DEVICE)
         && body.contains_key("specversion")
         && let Some(Value::String(key)) = body.get("id")
         && id::is_key(key)
     {
-        return key.clone();
+        return Some(key.clone());
     }
-    fresh_key()
+    None
 }
 
-fn fresh_key() -> String {
+pub(crate) fn fresh_key() -> String {
     ulid::Ulid::generate().to_string()
 }
 

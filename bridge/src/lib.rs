@@ -12,7 +12,7 @@
 //! | [`downlink`] | commands to devices, and what they answer: once for all protocols |
 //! | [`outbox`] | publishing in groups, receipts after the confirmation |
 //! | `presence`, `notes` | what the bridge tells of its own: who was refused, who is there |
-//! | [`http`], [`mqtt`] | the adapters |
+//! | [`http`], [`mqtt`], `mqtt_client` | the adapters |
 
 pub mod downlink;
 pub mod http;
@@ -21,6 +21,7 @@ pub mod keyring;
 mod media;
 pub mod metrics;
 pub mod mqtt;
+pub(crate) mod mqtt_client;
 mod notes;
 pub mod outbox;
 mod pace;

@@ -1,5 +1,5 @@
 //! What the bridge counts.
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use telltale_schemas::kinds::State;
 
 /// How a device came in. The word travels to the row.
@@ -9,6 +9,8 @@ pub enum Protocol {
     Http,
     /// MQTT 3.1.1 or 5.
     Mqtt,
+    /// MQTT 3.1.1 or 5 by way of a broker that the site has.
+    MqttClient,
 }
 
 impl Protocol {
@@ -17,6 +19,7 @@ impl Protocol {
         match self {
             Self::Http => "http",
             Self::Mqtt => "mqtt",
+            Self::MqttClient => "mqtt_client",
         }
     }
 }
@@ -29,6 +32,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     outcomes: IntCounterVec,
     answers: IntCounterVec,
+    waiting: IntGauge,
 }
 
 impl Metrics {
@@ -70,13 +74,18 @@ impl Metrics {
                 ),
                 &["protocol", "result"],
             )?,
+            waiting: IntGauge::new(
+                "telltale_bridge_mqtt_client_waiting",
+                "Messages of the site's own broker that it is not told yet that we have.",
+            )?,
         };
         registry.register(Box::new(metrics.sessions.clone()))?;
         registry.register(Box::new(metrics.accepted.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
         registry.register(Box::new(metrics.outcomes.clone()))?;
         registry.register(Box::new(metrics.answers.clone()))?;
-        for protocol in [Protocol::Http, Protocol::Mqtt] {
+        registry.register(Box::new(metrics.waiting.clone()))?;
+        for protocol in [Protocol::Http, Protocol::Mqtt, Protocol::MqttClient] {
             metrics.sessions.with_label_values(&[protocol.word()]).set(0);
             metrics.accepted.with_label_values(&[protocol.word()]).inc_by(0);
         }
@@ -108,6 +117,11 @@ impl Metrics {
     /// `reason` is one of our own words, never what came from outside.
     pub(crate) fn refused(&self, protocol: Protocol, reason: &'static str) {
         self.refused.with_label_values(&[protocol.word(), reason]).inc();
+    }
+
+    /// How many messages of the site's own broker wait for their acknowledgement.
+    pub(crate) fn waiting(&self, messages: usize) {
+        self.waiting.set(i64::try_from(messages).unwrap_or(i64::MAX));
     }
 
     /// Counts a session for as long as the guard lives.

@@ -6,7 +6,9 @@ use crate::{
     intake::{Intake, Parts},
     keyring::Keyring,
     metrics::Metrics,
-    mqtt, notes,
+    mqtt,
+    mqtt_client::{self, MqttClient},
+    notes,
     outbox::{self, Outbox},
     pace::Pace,
     presence::Presence,
@@ -78,6 +80,8 @@ pub(crate) struct Args {
         default_value_t = 10
     )]
     offline_after: u32,
+    #[command(flatten)]
+    mqtt_client: mqtt_client::Settings,
 }
 
 /// The process `telltale-bridge`.
@@ -125,6 +129,14 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         }
     };
     let context = client::context(client);
+    let check = || daemon.health().check(MqttClient::NAME);
+    let mqtt_client = MqttClient::new(
+        args.mqtt_client,
+        daemon.site(),
+        args.insecure,
+        context.clone(),
+        check,
+    )?;
     let following = keyring.watch(&context, report("credentials"), &stop);
     let instance = daemon.instance().to_owned();
     let (downlinks, work) = Downlinks::new(daemon.site().clone(), instance, metrics.clone());
@@ -143,18 +155,36 @@ async fn bridge(args: Args, daemon: Daemon) -> anyhow::Result<()> {
         let intake = intake.clone();
         notes::run(&intake, &own_publisher, &stop).await;
     };
-    let (http, mqtt) = (
-        serve(http, intake.clone(), &stop),
-        serve(mqtt, intake.clone(), &stop),
-    );
-    let ((), (), (), http, mqtt) = tokio::join!(following, telling, delivering, http, mqtt);
+    let serving = serve_all(http, mqtt, mqtt_client, &intake, &stop);
+    let ((), (), (), served) = tokio::join!(following, telling, delivering, serving);
     drop(intake);
     // Nobody holds the intake any more but connections that did not finish in time: publishing ends by itself,
     // or has had its chance.
     if tokio::time::timeout(PUBLISH_DRAIN, publishing).await.is_err() {
         tracing::warn!("some messages were not confirmed before the end");
     }
-    http.and(mqtt)
+    served
+}
+
+async fn serve_all(
+    http: http::Http,
+    mqtt: mqtt::Mqtt,
+    mqtt_client: Option<MqttClient>,
+    intake: &Intake,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mqtt_client = async {
+        match mqtt_client {
+            Some(client) => serve(client, intake.clone(), stop).await,
+            None => Ok(()),
+        }
+    };
+    let (http, mqtt) = (
+        serve(http, intake.clone(), stop),
+        serve(mqtt, intake.clone(), stop),
+    );
+    let (http, mqtt, mqtt_client) = tokio::join!(http, mqtt, mqtt_client);
+    http.and(mqtt).and(mqtt_client)
 }
 
 async fn serve<A: Adapter>(adapter: A, intake: Intake, stop: &CancellationToken) -> anyhow::Result<()> {

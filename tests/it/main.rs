@@ -20,6 +20,7 @@ mod history;
 mod identity;
 mod inputs;
 mod journey;
+mod mqtt_client;
 mod nab;
 mod outages;
 mod points;

@@ -62,18 +62,18 @@ pub(super) struct Filter {
     pub(super) qos: u8,
 }
 
-/// A command for the client.
+/// A command for the client; what that is on the wire is the same whoever is the server.
 #[derive(Debug)]
-pub(super) struct Down {
+pub(crate) struct Down {
     /// None for QoS 0.
-    pub(super) id: Option<NonZeroU16>,
-    pub(super) topic: String,
+    pub(crate) id: Option<NonZeroU16>,
+    pub(crate) topic: String,
     /// The topic that it is to be answered on.
-    pub(super) answer: String,
+    pub(crate) answer: String,
     /// The command's id.
-    pub(super) command: String,
-    pub(super) expires: Timestamp,
-    pub(super) payload: Bytes,
+    pub(crate) command: String,
+    pub(crate) expires: Timestamp,
+    pub(crate) payload: Bytes,
 }
 
 /// What a client may send.
@@ -195,6 +195,14 @@ fn checked_topic(publish: &Publish) -> Result<String, Violation> {
     Ok(topic.to_owned())
 }
 
+/// The media type and the id that a publisher gave.
+pub(crate) fn said(properties: &v5::PublishProperties) -> (Option<String>, Option<String>) {
+    let content_type = properties.content_type.as_ref().map(ToString::to_string);
+    let mut own = properties.user_properties.iter();
+    let key = own.find(|(name, _)| &**name == "id");
+    (content_type, key.map(|(_, id)| id.to_string()))
+}
+
 fn message(publish: Publish) -> Result<In, Violation> {
     if publish.qos == QoS::ExactlyOnce {
         return Err(Violation(reason::QOS_NOT_SUPPORTED));
@@ -214,12 +222,7 @@ fn message(publish: Publish) -> Result<In, Violation> {
             return Err(Violation(reason::PROTOCOL_ERROR));
         }
         Some(properties) => {
-            content_type = properties.content_type.as_ref().map(ToString::to_string);
-            key = properties
-                .user_properties
-                .iter()
-                .find(|(name, _)| &**name == "id")
-                .map(|(_, id)| id.to_string());
+            (content_type, key) = said(properties);
             checked_topic(&publish)?
         }
         None => checked_topic(&publish)?,
@@ -336,7 +339,7 @@ fn v5_problem(connect: &v5::Connect) -> Option<(u8, &'static str)> {
 }
 
 /// A command as a message; its properties are of MQTT 5 alone.
-fn down(down: Down, properties: Option<v5::PublishProperties>) -> Box<Publish> {
+pub(crate) fn down(down: Down, properties: Option<v5::PublishProperties>) -> Box<Publish> {
     Box::new(Publish {
         dup: false,
         retain: false,
@@ -352,7 +355,7 @@ fn down(down: Down, properties: Option<v5::PublishProperties>) -> Box<Publish> {
     })
 }
 
-fn v5_properties(down: &Down) -> v5::PublishProperties {
+pub(crate) fn v5_properties(down: &Down) -> v5::PublishProperties {
     let left = (down.expires.as_micros() - Timestamp::now().as_micros()) / 1_000_000;
     v5::PublishProperties {
         content_type: Some("application/json".into()),

@@ -17,7 +17,7 @@
 //! | the same device and client id again | the older session: DISCONNECT 0x8E | closed |
 //! | keep-alive | one and a half times, at most 90 minutes | the same |
 //! | a session that outlives its connection | expiry 0 | session present 0 |
-mod codec;
+pub(crate) mod codec;
 mod commands;
 mod login;
 mod reason;
