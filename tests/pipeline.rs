@@ -124,7 +124,10 @@ impl Pipeline {
     pub fn metric(&self, name: &str, metric: &str) -> f64 {
         let (_, text) = self.health(name).get("/metrics").expect("it serves its metrics");
         text.lines()
-            .filter(|line| line.starts_with(metric))
+            .filter(|line| {
+                let labels = line.strip_prefix(metric);
+                labels.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }

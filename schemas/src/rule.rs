@@ -136,6 +136,12 @@ pub enum Action {
         /// How long after the reading was stored it may be carried out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires: Option<String>,
+        /// How long after the reading was stored it may be delivered; at once if absent. Shorter than `expires`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<String>,
+        /// 0 to 9, larger first among the commands that wait for the thing; 5 if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        priority: Option<u8>,
     },
     /// A computed record of the reading's thing.
     Derive {
@@ -309,7 +315,10 @@ pub(crate) fn check_meaning(rule: &Value, faults: &mut Vec<Fault>) {
     }
     let actions = rule.get("then").and_then(Value::as_array);
     for (n, action) in actions.into_iter().flatten().enumerate() {
-        lasts(rule, &format!("/then/{n}/expires"), faults);
+        for member in ["expires", "start"] {
+            lasts(rule, &format!("/then/{n}/{member}"), faults);
+        }
+        begins_before_its_end(action, n, faults);
         let event = action.get("event").and_then(Value::as_str);
         if let Some(event) = event.filter(|event| RESERVED.contains(event)) {
             let mut pointer = format!("/then/{n}");
@@ -328,6 +337,18 @@ fn lasts(rule: &Value, pointer: &str, faults: &mut Vec<Fault>) {
     };
     if duration::parse(text).is_none_or(|duration| duration.is_zero()) {
         faults.push(Fault::at(pointer, format!("`{text}` is no duration that lasts")));
+    }
+}
+
+/// A command that could only begin when it is over would never be carried out.
+fn begins_before_its_end(action: &Value, n: usize, faults: &mut Vec<Fault>) {
+    let text = |member| action.get(member).and_then(Value::as_str);
+    let (Some(start), Some(expires)) = (text("start"), text("expires")) else {
+        return;
+    };
+    if duration::parse(start) >= duration::parse(expires) {
+        let message = format!("`{start}` is not before it expires, after `{expires}`");
+        faults.push(Fault::at(format!("/then/{n}/start"), message));
     }
 }
 

@@ -24,16 +24,16 @@ use telltale_tests::{
     pipeline::Pipeline,
 };
 
-const SOON: Duration = Duration::from_secs(30);
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-struct House {
-    pipeline: Pipeline,
+pub(crate) struct House {
+    pub(crate) pipeline: Pipeline,
     gateway: Client,
 }
 
 impl House {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let pipeline = Pipeline::start(StackOptions {
             // What a killed worker had in its hands comes again soon.
             ack_wait: Some(Duration::from_secs(2)),
@@ -48,7 +48,7 @@ impl House {
         Self { pipeline, gateway }
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: &'static str,
         path: &str,
@@ -70,8 +70,27 @@ impl House {
         tokio::task::spawn_blocking(ask).await.unwrap().unwrap()
     }
 
+    /// Registers a thing by its description.
+    pub(crate) async fn describe(&self, id: &str, description: &Value) {
+        let td = [("Content-Type", "application/td+json")];
+        let made = self
+            .ask("PUT", &format!("/things/{id}"), &td, &description.to_string())
+            .await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+
+    /// A credential for a thing that is registered; its token.
+    pub(crate) async fn credential(&self, id: &str) -> String {
+        let path = format!("/things/{id}/credentials");
+        let made = self.ask("POST", &path, &[], "").await.json();
+        made["token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{made}"))
+            .to_owned()
+    }
+
     /// A lamp that can be switched, whose brightness can be set, and that can be reset once.
-    async fn lamp(&self, id: &str) {
+    pub(crate) async fn lamp(&self, id: &str) {
         let form = json!([{ "href": "http://lamp.example/x" }]);
         let description = json!({
             "@context": "https://www.w3.org/2022/wot/td/v1.1",
@@ -85,15 +104,11 @@ impl House {
                 "reset": { "forms": form },
             },
         });
-        let td = [("Content-Type", "application/td+json")];
-        let made = self
-            .ask("PUT", &format!("/things/{id}"), &td, &description.to_string())
-            .await;
-        assert_eq!(made.status, 201, "{made:?}");
+        self.describe(id, &description).await;
     }
 
     /// Asks for an action; the command's id.
-    async fn invoke(&self, path: &str, key: &str, body: &str) -> String {
+    pub(crate) async fn invoke(&self, path: &str, key: &str, body: &str) -> String {
         let asked = self
             .ask("POST", path, &[JSON, ("Idempotency-Key", key)], body)
             .await;
@@ -102,7 +117,7 @@ impl House {
     }
 
     /// The row of a command, once it is in that state.
-    async fn row(&self, id: &str, state: &str) -> Value {
+    pub(crate) async fn row(&self, id: &str, state: &str) -> Value {
         let sql = format!("select to_json(c)::text from commands c where id = '{id}'");
         eventually_async(&format!("{id} is {state}"), SOON, || async {
             let client = self.pipeline.stack.context().unwrap().sql().await.ok()?;
@@ -113,7 +128,7 @@ impl House {
         .await
     }
 
-    async fn bucket(&self) -> Store {
+    pub(crate) async fn bucket(&self) -> Store {
         let nats = self.pipeline.stack.context().unwrap().nats().await.unwrap();
         client::context(nats)
             .get_key_value(pending::BUCKET)
@@ -122,7 +137,7 @@ impl House {
     }
 
     /// Publishes a command once more, past the stream's own memory of its id.
-    async fn again(&self, pending: &Pending) {
+    pub(crate) async fn again(&self, pending: &Pending) {
         let nats = self.pipeline.stack.context().unwrap().nats().await.unwrap();
         let name = |text: &str| Name::new(text).unwrap();
         let (thing, verb) = (name(&pending.thing), name(&pending.command.data.name));
@@ -136,7 +151,7 @@ impl House {
     }
 
     /// The states that the stream tells of each command, in its order.
-    async fn stream(&self) -> BTreeMap<String, Vec<String>> {
+    pub(crate) async fn stream(&self) -> BTreeMap<String, Vec<String>> {
         let nats = self.pipeline.stack.context().unwrap().nats().await.unwrap();
         let stream = client::context(nats).get_stream("EVENTS").await.unwrap();
         let last = stream.get_info().await.unwrap().state.last_sequence;
@@ -157,7 +172,7 @@ impl House {
 }
 
 /// The entry of a command.
-async fn entry(bucket: &Store, thing: &str, id: &str) -> (String, Pending, u64) {
+pub(crate) async fn entry(bucket: &Store, thing: &str, id: &str) -> (String, Pending, u64) {
     let key = pending::key(&Name::new(thing).unwrap(), id);
     eventually_async("it waits", SOON, || async {
         let entry = bucket.entry(&key).await.unwrap()?;

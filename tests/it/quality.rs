@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use telltale_cli::stack::StackOptions;
 use telltale_schemas::Timestamp;
-use telltale_tests::{eventually_async, pipeline::Pipeline};
+use telltale_tests::{eventually_async, http::Client, pipeline::Pipeline};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -65,6 +65,8 @@ async fn the_vectors_of_ioos_are_flags_in_sql_though_process_is_killed_on_the_wa
             pipeline.kill("process", SOON).await;
         }
     }
+    let token = Some(pipeline.stack.env("GATEWAY_TOKEN").to_owned());
+    let gateway = Client::new(pipeline.stack.env("GATEWAY_URL"), token);
     for (n, vector) in vectors.iter().enumerate() {
         let wanted: Vec<u8> = serde_json::from_value(vector["flags"].clone()).unwrap();
         let wanted: Vec<String> = wanted.iter().map(u8::to_string).collect();
@@ -74,6 +76,16 @@ async fn the_vectors_of_ioos_are_flags_in_sql_though_process_is_killed_on_the_wa
             (pipeline.rows(&rows).await == wanted).then_some(())
         })
         .await;
+        // The gateway tells what was amended, too.
+        let path = format!("/things/v{n}/readings?from={start}");
+        let answer = gateway.get(&path).unwrap();
+        let listed: Value = serde_json::from_str(&answer.1).unwrap();
+        let listed = listed["readings"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{answer:?}"))
+            .iter();
+        let listed: Vec<String> = listed.map(|reading| reading["quality"].to_string()).collect();
+        assert_eq!(listed, wanted, "{path}");
         let latest = format!("select quality from latest where thing = 'v{n}'");
         assert_eq!(pipeline.rows(&latest).await, [wanted.last().unwrap().clone()]);
         let test = vector["test"].as_str().unwrap();

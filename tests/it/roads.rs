@@ -4,6 +4,7 @@ pub(crate) mod broker;
 mod membrane;
 mod provisioning;
 mod publishing;
+mod rules_watch;
 
 use broker::{Broker, Connection, PATIENCE};
 use telltale_nats::{Lane, Manifest, Outgoing};

@@ -1,5 +1,6 @@
 //! Devices that ask for their commands over HTTP.
 use super::world::{Order, World, order};
+use crate::roads::broker::PATIENCE;
 use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -7,21 +8,23 @@ use std::{
     time::Duration,
 };
 use telltale_schemas::kinds::State;
-use telltale_tests::http::Client;
+use telltale_tests::{eventually_async, http::Client};
 
 fn client(world: &World) -> Client {
     Client::new(world.site.url(""), Some(world.site.lamp.clone()))
 }
 
-async fn asked(client: &Client, path: &'static str) -> (u16, Value) {
+/// The answer to a device that asks for its commands.
+pub(crate) async fn asked(client: &Client, path: &'static str) -> (u16, Value) {
     let client = client.clone();
     let answer = move || client.send("GET", path, &[], b"").unwrap();
     let answer = tokio::task::spawn_blocking(answer).await.unwrap();
     (answer.status, answer.body)
 }
 
-async fn answered(client: &Client, id: &str, body: &'static str) -> u16 {
-    let (client, path) = (client.clone(), format!("/things/lamp/outcomes/{id}"));
+/// The status of the answer to what a device says of a command.
+pub(crate) async fn answered(client: &Client, thing: &str, id: &str, body: &'static str) -> u16 {
+    let (client, path) = (client.clone(), format!("/things/{thing}/outcomes/{id}"));
     let answer = move || client.post(&path, &[], body.as_bytes()).unwrap();
     tokio::task::spawn_blocking(answer).await.unwrap().status
 }
@@ -30,13 +33,10 @@ async fn answered(client: &Client, id: &str, body: &'static str) -> u16 {
 async fn a_device_asks_for_its_commands_one_by_one_and_answers() {
     let world = World::start().await;
     let client = client(&world);
-    assert_eq!(
-        asked(&client, "/things/lamp/commands?wait=0s").await,
-        (200, serde_json::json!({ "commands": [] }))
-    );
     let asking = asked(&client, "/things/lamp/commands?wait=15s");
     let putting = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // That the bridge has the lamp stands there once the question has come.
+        eventually_async("the lamp is asked for", PATIENCE, || world.owner()).await;
         world
             .wait(Order {
                 input: 7.into(),
@@ -50,15 +50,25 @@ async fn a_device_asks_for_its_commands_one_by_one_and_answers() {
         (200, &Value::from(&*id), &7.into())
     );
     world.is(&id, State::Sent).await;
-    assert_eq!(answered(&client, &id, r#"{"state":"acknowledged"}"#).await, 202);
-    assert_eq!(answered(&client, &id, r#"{"state":"succeeded"}"#).await, 202);
     assert_eq!(
-        answered(&client, &id, r#"{"state":"succeeded"}"#).await,
+        answered(&client, "lamp", &id, r#"{"state":"acknowledged"}"#).await,
+        202
+    );
+    assert_eq!(
+        answered(&client, "lamp", &id, r#"{"state":"succeeded"}"#).await,
+        202
+    );
+    assert_eq!(
+        answered(&client, "lamp", &id, r#"{"state":"succeeded"}"#).await,
         410,
         "said twice"
     );
     let ids: Vec<_> = world.over(&id).await.into_iter().map(|(_, id)| id).collect();
     assert_eq!(ids, [".sent.1", ".acknowledged.1", ".end"]);
+    assert_eq!(
+        asked(&client, "/things/lamp/commands?wait=0s").await,
+        (200, serde_json::json!({ "commands": [] }))
+    );
     for (path, status) in [
         ("/things/pillar/commands", 403),
         ("/things/lamp/commands?wait=2h", 400),
@@ -98,7 +108,7 @@ async fn a_device_hears_its_commands_as_server_sent_events() {
         "the next waits for its answer"
     );
     assert_eq!(
-        answered(&client, &one, r#"{"state":"failed","problem":"stuck"}"#).await,
+        answered(&client, "lamp", &one, r#"{"state":"failed","problem":"stuck"}"#).await,
         202
     );
     assert_eq!(hear(&events)["id"], *two);

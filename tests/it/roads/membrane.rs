@@ -5,7 +5,7 @@ use std::time::Duration;
 use telltale_nats::{
     Lane,
     async_nats::{
-        HeaderMap, Request,
+        Client, HeaderMap, Request,
         jetstream::{self, consumer, kv},
     },
     client::{ConnectError, context},
@@ -211,6 +211,21 @@ async fn a_worker_answers_the_operator_and_people_alone() {
     assert!(!worker.may_subscribe("api.elsewhere.validate.>").await);
 }
 
+/// Makes, changes, watches and deletes an entry of each bucket.
+async fn writes_and_watches(client: &Client, buckets: &[&str]) {
+    for name in buckets {
+        let bucket = context(client.clone()).get_key_value(*name).await.unwrap();
+        let revision = bucket.create("t1.c1", "{}".into()).await.unwrap();
+        let revision = bucket.update("t1.c1", "{}".into(), revision).await.unwrap();
+        let mut watch = bucket.watch_with_history("t1.>").await.unwrap();
+        timeout(PATIENCE, watch.next()).await.unwrap().unwrap().unwrap();
+        bucket
+            .delete_expect_revision("t1.c1", Some(revision))
+            .await
+            .unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_bridge_brings_messages_in_and_commands_out_and_reads_credentials() {
     let broker = Broker::with(&[validate()]).await;
@@ -243,17 +258,7 @@ async fn the_bridge_brings_messages_in_and_commands_out_and_reads_credentials() 
         .send(outgoing("outcome.local.t1.open", None, "EVENTS"))
         .await
         .unwrap();
-    for name in ["pending", "sessions"] {
-        let bucket = context(bridge.client.clone()).get_key_value(name).await.unwrap();
-        let revision = bucket.create("t1.c1", "{}".into()).await.unwrap();
-        let revision = bucket.update("t1.c1", "{}".into(), revision).await.unwrap();
-        let mut watch = bucket.watch_with_history("t1.>").await.unwrap();
-        timeout(PATIENCE, watch.next()).await.unwrap().unwrap().unwrap();
-        bucket
-            .delete_expect_revision("t1.c1", Some(revision))
-            .await
-            .unwrap();
-    }
+    writes_and_watches(&bridge.client, &["pending", "sessions"]).await;
     assert!(
         bridge.denied.try_recv().is_err(),
         "its job needed a right that it lacks"
@@ -262,17 +267,29 @@ async fn the_bridge_brings_messages_in_and_commands_out_and_reads_credentials() 
         .refused(&[
             "outcome.elsewhere.t1.open",
             "$KV.things.t1",
+            "outcome.local.t1",
             "api.local.actuate.cancel",
             "raw.elsewhere.t1",
             "valid.local.t1",
             "command.local.t1.open",
             "$KV.credentials.gateway",
+            "$KV.rules.r1",
+            "$KV.state.process",
+            "$JS.API.STREAM.DELETE.KV_pending",
+            "$JS.API.STREAM.PURGE.KV_pending",
+            "$JS.API.STREAM.UPDATE.KV_sessions",
+            "$JS.API.CONSUMER.CREATE.COMMANDS.spy.command.>",
+            "$JS.API.CONSUMER.CREATE.EVENTS.spy.outcome.>",
+            "$JS.API.CONSUMER.MSG.NEXT.COMMANDS.actuate",
+            "$JS.API.STREAM.MSG.GET.EVENTS",
             "$JS.API.STREAM.PURGE.RAW",
             "$JS.API.CONSUMER.MSG.NEXT.RAW.validate",
             "$JS.API.DIRECT.GET.KV_things.$KV.things.t1",
         ])
         .await;
-    assert!(!bridge.may_subscribe("raw.>").await);
+    for lane in ["raw.>", "command.>", "outcome.>"] {
+        assert!(!bridge.may_subscribe(lane).await, "{lane}");
+    }
 }
 
 #[tokio::test]
@@ -339,6 +356,7 @@ async fn people_publish_raw_messages_and_read_the_other_lanes() {
             "$JS.ACK.READINGS.store.1.1.1.1.0",
             "$KV.things.t1",
             "$KV.pending.t1.c1",
+            "$KV.sessions.t1",
             "outcome.local.t1.open",
             "api.local.actuate.cancel",
         ])

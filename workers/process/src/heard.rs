@@ -45,3 +45,33 @@ impl Heard {
 
 /// A message that follows from a reading.
 pub type Follows = Made<Said>;
+
+/// How what follows comes back in, were it stored at `stored`; `None` for what this worker does not hear. Of its trace
+/// there is only what the limit of hops counts.
+pub fn again(made: &Follows, stored: Timestamp) -> Option<Heard> {
+    let Said::Derivation(derivation) = &made.draft.message else {
+        return None;
+    };
+    let mut cause = Cause::clone(&made.cause);
+    if let Some(thing) = &made.draft.thing {
+        cause.thing = telltale_nats::Name::new(thing.as_str()).ok()?;
+    }
+    cause.causationid = Some(std::mem::take(&mut cause.id));
+    cause.id = made.draft.id.clone()?;
+    cause.time = made.draft.time.unwrap_or(cause.time);
+    let micros = stored.as_micros();
+    let hop = format!("process;1;{micros};{micros}");
+    cause.hops = [cause.hops.as_str(), &hop]
+        .iter()
+        .filter(|hops| !hops.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join(",");
+    Some(Heard {
+        cause: Arc::new(cause),
+        stored,
+        records: derivation.records.clone(),
+        annotation: Map::new(),
+        rule: Some(derivation.rule.clone().unwrap_or_default()),
+    })
+}

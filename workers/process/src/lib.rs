@@ -7,16 +7,16 @@ pub mod derive;
 pub mod heard;
 pub mod order;
 pub mod quality;
+mod roll;
 pub mod rules;
+pub mod state;
 
 pub use heard::{Follows, Heard, Input, Said};
 
-use derive::Derive;
-use order::{Order, Turn};
+use anyhow::ensure;
 use prometheus::IntGauge;
-use quality::Quality;
-use rules::{Engine, Watch};
-use serde::{Deserialize, Serialize};
+use rules::{SPAN_MAX, Watch};
+use state::{Spans, State};
 use std::{sync::Arc, time::Duration};
 use telltale_runtime::{
     OrderedWorker,
@@ -32,6 +32,10 @@ pub struct Args {
     /// later is late. Rules that look at one reading alone do not wait.
     #[arg(long, env = "TELLTALE_LATENESS", default_value = "2s", value_parser = telltale_runtime::duration)]
     lateness: Duration,
+    /// How long after its last reading a thing is forgotten, unless something of it is still to be said or its alarm is
+    /// raised; at least the 7 days that rules look back.
+    #[arg(long, env = "TELLTALE_PROCESS_REMEMBER", default_value = "30d", value_parser = telltale_runtime::duration)]
+    remember: Duration,
 }
 
 /// The worker.
@@ -40,23 +44,11 @@ pub struct Process {
     policies: Policies,
     /// The bucket of rules; none offline.
     watch: Option<Watch>,
-    /// Microseconds.
-    lateness: i64,
+    spans: Spans,
     state: State,
     /// What follows, and was not handed over yet: an outage in between keeps it.
     out: Vec<Follows>,
     things: IntGauge,
-}
-
-/// What is remembered: all of it, and nothing else.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    order: Order,
-    /// Taken from `order` and not heard yet.
-    turn: Option<Turn>,
-    quality: Quality,
-    rules: Engine,
-    derive: Derive,
 }
 
 impl OrderedWorker for Process {
@@ -72,16 +64,25 @@ impl OrderedWorker for Process {
     async fn start(args: Args, at: &Resources) -> anyhow::Result<Self> {
         let things = IntGauge::new(
             "telltale_process_things",
-            "Things whose readings were heard in order",
+            "Things that something is remembered of",
         )?;
         at.registry().register(Box::new(things.clone()))?;
+        let spans = Spans {
+            lateness: i64::try_from(args.lateness.as_micros())?,
+            remember: i64::try_from(args.remember.as_micros())?,
+        };
+        ensure!(
+            spans.remember >= SPAN_MAX,
+            "rules look back 7 days, and things are remembered for {:?}: set `--remember` to 7d or more",
+            args.remember
+        );
         Ok(Self {
             policies: at.policies().await?,
             watch: match at.client() {
                 Ok(client) => Some(Watch::open(client, at.registry()).await?),
                 Err(_) => None,
             },
-            lateness: i64::try_from(args.lateness.as_micros())?,
+            spans,
             state: State::default(),
             out: Vec::new(),
             things,
@@ -99,7 +100,7 @@ impl OrderedWorker for Process {
 
     async fn refresh(&mut self) -> bool {
         self.things
-            .set(i64::try_from(self.state.order.things()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.state.things()).unwrap_or(i64::MAX));
         let changes = match &self.watch {
             Some(watch) => watch.refresh(&mut self.state.rules, &mut self.state.derive),
             None => Vec::new(),
@@ -119,16 +120,12 @@ impl OrderedWorker for Process {
 
     async fn handle(&mut self, input: Delivery<Input>, stored: Timestamp) -> Result<Vec<Follows>, Failure> {
         self.turns(stored).await?;
-        let heard = heard(input, stored);
-        self.state.rules.at_once(&heard, &mut self.out);
-        if let Some(Turn::Late(late)) = self.state.order.take(heard, self.lateness) {
-            self.state.derive.late(&late, &mut self.out);
-        }
+        self.state.take(heard(input, stored), self.spans, &mut self.out);
         Ok(std::mem::take(&mut self.out))
     }
 
     fn waits(&self) -> bool {
-        self.state.order.waits()
+        self.state.waits()
     }
 
     async fn passed(&mut self, until: Timestamp) -> Result<Vec<Follows>, Failure> {
@@ -140,37 +137,11 @@ impl OrderedWorker for Process {
 impl Process {
     /// All that is due by that time. What an outage interrupts goes on where it was.
     async fn turns(&mut self, now: Timestamp) -> Result<(), Failure> {
-        loop {
-            if self.state.turn.is_none() {
-                self.state.turn = self.state.order.next(now);
-            }
-            let thing = match &self.state.turn {
-                None => return Ok(()),
-                Some(Turn::InOrder(heard) | Turn::Late(heard)) => heard.thing().to_owned(),
-                Some(Turn::Silence(thing, _)) => thing.clone(),
-            };
+        while let Some(thing) = self.state.due(now, self.spans) {
             let policy = self.policy(&thing).await?;
-            match self.state.turn.take() {
-                Some(Turn::InOrder(mut heard)) => {
-                    if heard.rule.is_none() {
-                        self.state
-                            .quality
-                            .hear(&mut heard, policy.as_deref(), &mut self.out);
-                    }
-                    self.state.rules.hear(&heard, &mut self.out);
-                    self.state.derive.hear(&heard, &mut self.out);
-                }
-                Some(Turn::Late(heard)) => self.state.derive.late(&heard, &mut self.out),
-                Some(Turn::Silence(thing, moment)) => {
-                    self.state.rules.passed(&thing, moment, &mut self.out);
-                    self.state.derive.passed(&thing, moment, &mut self.out);
-                }
-                None => {}
-            }
-            let moments = [self.state.rules.waits(&thing), self.state.derive.waits(&thing)];
-            let moment = moments.into_iter().flatten().min();
-            self.state.order.wait(&thing, moment, self.lateness);
+            self.state.turn(policy.as_deref(), self.spans, &mut self.out);
         }
+        Ok(())
     }
 
     /// What is expected of the thing. An entry that is of no use is told by the stages that refuse for it.

@@ -22,6 +22,16 @@ pub enum Turn {
     Silence(String, Timestamp),
 }
 
+impl Turn {
+    /// The thing whose turn it is.
+    pub fn thing(&self) -> &str {
+        match self {
+            Self::InOrder(heard) | Self::Late(heard) => heard.thing(),
+            Self::Silence(thing, _) => thing,
+        }
+    }
+}
+
 /// All things.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Order {
@@ -135,6 +145,24 @@ impl Order {
     /// Whether the clock alone may bring something.
     pub fn waits(&self) -> bool {
         !self.due.is_empty() || !self.moments.is_empty()
+    }
+
+    /// When the clock alone may bring something next.
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        let due = self.due.front().map(|(at, ..)| *at);
+        let moment = self.moments.first().map(|(at, _)| *at);
+        [due, moment].into_iter().flatten().min()
+    }
+
+    /// Whether a turn of that thing is still to come.
+    pub fn owes(&self, name: &str) -> bool {
+        let thing = self.things.get(name);
+        thing.is_some_and(|thing| !thing.waiting.is_empty() || thing.moment.is_some())
+    }
+
+    /// The thing is as one that was never heard of. Nothing of it is still to come ([`Order::owes`]).
+    pub fn forget(&mut self, name: &str) {
+        self.things.remove(name);
     }
 
     /// How many things there are.

@@ -18,6 +18,7 @@ mod watch;
 pub use book::{Change, Refused};
 pub use document::{Condition, Wrong, condition, ready};
 pub use engine::Engine;
+pub use expression::SPAN_MAX;
 pub use tally::Tally;
 pub use turn::HOPS_MAX;
 pub use watch::{Metrics, Watch};

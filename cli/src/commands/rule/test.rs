@@ -1,15 +1,24 @@
 //! `telltale rule test`: what would follow from readings, by the engine that runs in `process`, without a broker.
+//!
+//! The lines are the stream of readings, in their order. The clock is the time at which each was stored; what is derived
+//! is stored at once, and comes back in. After the last line all is silent.
 use super::{
     super::{exit::Refused, output::Output},
     apply,
 };
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 use telltale_process::{
-    derive::Derive,
-    heard::{Follows, Heard, Said},
-    rules::Engine,
+    heard::{Follows, Heard, Said, again},
+    state::{Spans, State},
 };
 use telltale_runtime::Delivery;
 use telltale_schemas::{Derivation, Document, Envelope, Kind, Observation, Reading, Record, Timestamp};
@@ -28,23 +37,19 @@ pub struct Test {
     /// One message a line: an envelope, or `thing`, `time` and values by name; `-` for stdin
     #[arg(long)]
     readings: PathBuf,
+    /// How long a reading waits for those of its thing that were measured before it, as `process` is told
+    #[arg(long, default_value = "2s", value_parser = telltale_runtime::duration)]
+    lateness: Duration,
     #[command(flatten)]
     output: Output,
 }
 
 impl Test {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let documents = apply::read_all(&self.files)?;
         let mut tried = Tried::default();
-        for document in &documents {
-            let applied = tried.derive.apply(&document.rule.name, Some(&document.rule));
-            applied.map_err(|wrong| Refused::failed(format!("{wrong:?}")))?;
-        }
-        let texts = documents.into_iter();
-        let texts: BTreeMap<String, Vec<u8>> = texts
-            .map(|document| (document.rule.name, document.text.into_bytes()))
-            .collect();
-        tried.engine.refresh(&texts);
+        tried.spans.lateness = i64::try_from(self.lateness.as_micros())?;
+        let documents = apply::read_all(&self.files)?.into_iter();
+        tried.apply(documents.map(|document| (document.rule.name, document.text.into_bytes())))?;
         let name = self.readings.display().to_string();
         let follows = tried.all(readings(&name, &apply::text(&self.readings)?)?);
         let mut rows = self.output.rows(["time", "thing", "kind", "name", "data", "id"]);
@@ -62,48 +67,80 @@ impl Test {
     }
 }
 
-/// The operators as `process` has them.
+/// What `process` remembers, and what of its own it has not heard yet.
 #[derive(Default)]
 struct Tried {
-    engine: Engine,
-    derive: Derive,
+    state: State,
+    spans: Spans,
+    back: VecDeque<Heard>,
 }
 
 impl Tried {
-    /// What follows from the readings, each in its time, until the time of the last one.
-    fn all(&mut self, mut readings: Vec<Heard>) -> Vec<Follows> {
-        readings.sort_by(|a, b| (a.cause.time, &a.cause.id).cmp(&(b.cause.time, &b.cause.id)));
-        let mut things: Vec<String> = readings.iter().map(|heard| heard.thing().to_owned()).collect();
-        things.sort();
-        things.dedup();
-        let mut out = Vec::new();
-        let end = readings.last().map(|heard| heard.cause.time);
-        for heard in readings {
-            self.pass(&things, heard.cause.time, &mut out);
-            self.engine.at_once(&heard, &mut out);
-            self.engine.hear(&heard, &mut out);
-            self.derive.hear(&heard, &mut out);
+    /// Puts these documents into force.
+    fn apply(&mut self, documents: impl Iterator<Item = (String, Vec<u8>)>) -> anyhow::Result<()> {
+        let (changes, refused) = self.state.rules.refresh(&documents.collect::<BTreeMap<_, _>>());
+        if let Some(document) = refused.first() {
+            return Err(Refused::failed(format!("{}: {:?}", document.name, document.wrong)).into());
         }
-        if let Some(end) = end {
-            self.pass(&things, end, &mut out);
+        for change in changes {
+            let applied = self.state.derive.apply(&change.name, change.rule.as_ref());
+            applied.map_err(|wrong| Refused::failed(format!("{}: {wrong:?}", change.name)))?;
         }
-        out
+        Ok(())
     }
 
-    fn pass(&mut self, things: &[String], until: Timestamp, out: &mut Vec<Follows>) {
-        for thing in things {
-            if self.engine.waits(thing).is_some_and(|moment| moment <= until) {
-                self.engine.passed(thing, until, out);
-            }
-            if self.derive.waits(thing).is_some_and(|moment| moment <= until) {
-                self.derive.passed(thing, until, out);
-            }
+    /// What follows from the readings, and from the silence after them.
+    fn all(&mut self, readings: Vec<Heard>) -> Vec<Follows> {
+        let (mut clock, mut said) = (None, Vec::new());
+        for mut heard in readings {
+            // No stream is stored backwards.
+            heard.stored = clock.map_or(heard.stored, |clock: Timestamp| clock.max(heard.stored));
+            clock = Some(heard.stored);
+            self.until(clock, &mut said);
+            self.take(heard, &mut said);
         }
+        self.until(None, &mut said);
+        said
+    }
+
+    /// All that comes about until that time; `None` for ever.
+    fn until(&mut self, end: Option<Timestamp>, said: &mut Vec<Follows>) {
+        loop {
+            while let Some(heard) = self.back.pop_front() {
+                self.take(heard, said);
+            }
+            let next = self.state.waits_until();
+            let Some(now) = next.filter(|at| end.is_none_or(|end| *at <= end)) else {
+                break;
+            };
+            let mut out = Vec::new();
+            while self.state.due(now, self.spans).is_some() {
+                self.state.turn(None, self.spans, &mut out);
+            }
+            self.say(now, out, said);
+        }
+        // A thing may be forgotten in between.
+        if let Some(end) = end {
+            let nothing = self.state.due(end, self.spans);
+            debug_assert!(nothing.is_none(), "all that was due was taken");
+        }
+    }
+
+    fn take(&mut self, heard: Heard, said: &mut Vec<Follows>) {
+        let (now, mut out) = (heard.stored, Vec::new());
+        self.state.take(heard, self.spans, &mut out);
+        self.say(now, out, said);
+    }
+
+    /// What is said is stored at that time, and what of it is heard here comes back.
+    fn say(&mut self, now: Timestamp, out: Vec<Follows>, said: &mut Vec<Follows>) {
+        self.back.extend(out.iter().filter_map(|made| again(made, now)));
+        said.extend(out);
     }
 
     fn failed(&mut self) -> BTreeMap<String, (u64, String)> {
-        let mut failed = self.engine.take_tally().failed;
-        failed.extend(self.derive.take_tally().failed);
+        let mut failed = self.state.rules.take_tally().failed;
+        failed.extend(self.state.derive.take_tally().failed);
         failed
     }
 }
@@ -203,12 +240,18 @@ mod tests {
 
     fn tried(rule: &Value, lines: &str) -> Vec<Vec<Value>> {
         let mut tried = Tried::default();
-        let name = rule["name"].as_str().unwrap().to_owned();
-        let read = serde_json::from_value(rule.clone()).unwrap();
-        tried.derive.apply(&name, Some(&read)).unwrap();
-        tried
-            .engine
-            .refresh(&BTreeMap::from([(name, rule.to_string().into_bytes())]));
+        let rules = rule
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![rule.clone()])
+            .into_iter();
+        let documents = rules.map(|rule| {
+            (
+                rule["name"].as_str().unwrap().to_owned(),
+                rule.to_string().into_bytes(),
+            )
+        });
+        tried.apply(documents).unwrap();
         tried.all(readings("f", lines).unwrap()).iter().map(row).collect()
     }
 
@@ -230,6 +273,46 @@ mod tests {
         );
         assert_eq!(rows[0][4]["state"], "raised");
         assert_eq!(rows[0][5], "cold:a:1767225600000000.raised");
+    }
+
+    #[test]
+    fn what_is_derived_comes_back_as_often_as_it_would_and_no_more() {
+        let line = r#"{"thing":"a","time":"2026-01-01T00:00:03Z","t":9}"#;
+        let more = json!({"name": "more", "when": "t > 0.0", "then": [{"derive": "t", "value": "t + 1.0"}]});
+        assert_eq!(
+            tried(&more, line).len(),
+            8,
+            "what has been through it 8 times causes nothing"
+        );
+        let rules = json!([
+            {"name": "sums", "window": {"of": "t", "every": "10s", "functions": ["sum"]}},
+            {"name": "high", "when": "t_sum_10s > 8.0", "then": [{"event": "high", "detail": {"sum": "t_sum_10s"}}]},
+        ]);
+        let rows = tried(&rules, line);
+        let last = rows.last().unwrap();
+        assert_eq!(
+            (&last[3], &last[4]),
+            (&json!("high"), &json!({"sum": 9.0})),
+            "{rows:?}"
+        );
+    }
+
+    #[test]
+    fn what_comes_late_is_late_and_what_is_only_out_of_order_is_put_in_order() {
+        let rule = json!({"name": "rises", "when": "t > previous[\"t\"]", "then": [{"event": "rises", "detail": {"t": "t"}}]});
+        let line = |second: u32, t: u32| {
+            format!(r#"{{"thing":"a","time":"2026-01-01T00:00:{second:02}Z","t":{t}}}"#)
+        };
+        let lines = [line(2, 2), line(1, 1), line(8, 4), line(3, 3), line(9, 9)].join("\n");
+        let values = |rows: Vec<Vec<Value>>| {
+            rows.iter()
+                .map(|row| row[4]["t"].as_f64().unwrap())
+                .collect::<Vec<_>>()
+        };
+        // 3 came when 8 had been stored for no time yet: in order. What comes 2 s after it is late.
+        assert_eq!(values(tried(&rule, &lines)), [2.0, 3.0, 4.0, 9.0]);
+        let lines = [line(8, 4), line(12, 5), line(3, 3), line(13, 1)].join("\n");
+        assert_eq!(values(tried(&rule, &lines)), [5.0]);
     }
 
     #[test]

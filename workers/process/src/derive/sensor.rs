@@ -121,11 +121,4 @@ impl Sensor {
         };
         Some(self.formula.fill(&inputs, &mut record).map(|()| (newest, record)))
     }
-
-    /// A thing is gone, and what it had said.
-    pub(super) fn forget(&mut self, thing: &str) {
-        let inputs = &self.inputs;
-        self.known
-            .retain(|name, _| inputs.get(name).is_none_or(|(of, _)| of != thing));
-    }
 }

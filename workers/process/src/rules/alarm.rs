@@ -109,6 +109,12 @@ impl Alarms {
         of_thing.values().map(|pending| pending.due).min()
     }
 
+    /// Whether that thing has an alarm raised, or a condition that may raise one.
+    pub(super) fn owes(&self, thing: &str) -> bool {
+        let mut raised = self.raised.values().flat_map(BTreeMap::values);
+        self.pending.contains_key(thing) || raised.any(|raised| raised.thing == thing)
+    }
+
     /// Nothing of that rule is pending any more.
     pub(super) fn forget_pending(&mut self, rule: &str) {
         for of_thing in self.pending.values_mut() {

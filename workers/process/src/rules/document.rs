@@ -56,6 +56,9 @@ pub(super) enum Ready {
         input: Template,
         /// Microseconds.
         expires: Option<i64>,
+        /// Microseconds.
+        start: Option<i64>,
+        priority: Option<u8>,
     },
     Derive {
         name: String,
@@ -171,11 +174,15 @@ impl Making {
                 thing,
                 input,
                 expires,
+                start,
+                priority,
             } => Some(Ready::Command {
                 name: command.clone(),
                 thing: thing.clone(),
                 input: self.template(&format!("{pointer}/input"), input)?,
                 expires: expires.as_deref().and_then(micros),
+                start: start.as_deref().and_then(micros),
+                priority: *priority,
             }),
             Action::Derive { derive, value, unit } => Some(Ready::Derive {
                 name: derive.clone(),

@@ -28,6 +28,11 @@ pub(super) enum Effect {
         input: Value,
         /// Microseconds.
         expires: Option<i64>,
+        /// Microseconds.
+        #[serde(default)]
+        start: Option<i64>,
+        #[serde(default)]
+        priority: Option<u8>,
     },
     Derive {
         record: Record,
@@ -75,11 +80,15 @@ fn one(action: &Ready, at: &Instant<'_>, troubles: &mut Vec<Trouble>) -> Result<
             thing,
             input,
             expires,
+            start,
+            priority,
         } => Ok(Effect::Command {
             name: name.clone(),
             thing: thing.clone(),
             input: within(input.fill(at)?)?,
             expires: *expires,
+            start: *start,
+            priority: *priority,
         }),
         Ready::Derive { name, value, unit } => {
             let mut record = Record::named(name.clone());
@@ -133,15 +142,21 @@ pub(super) fn message(
             thing,
             input,
             expires,
+            start,
+            priority,
         } => {
-            let mut draft = Draft::new(Said::from(Command::new(name, input)));
+            // What waited for a while is as much nearer to its end.
+            let waited = at.as_micros().saturating_sub(basis.at.as_micros());
+            let after = |micros: i64| basis.stored.plus_micros(waited.saturating_add(micros));
+            let mut command = Command::new(name, input);
+            command.start = start.map(after);
+            command.priority = priority;
+            let mut draft = Draft::new(Said::from(command));
             if let Some(thing) = thing {
                 draft = draft.about(thing);
             }
             if let Some(micros) = expires {
-                // What waited for a while is as much nearer to its end.
-                let waited = at.as_micros().saturating_sub(basis.at.as_micros());
-                draft = draft.expires(basis.stored.plus_micros(waited.saturating_add(micros)));
+                draft = draft.expires(after(micros));
             }
             draft
         }

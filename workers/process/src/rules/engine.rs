@@ -158,6 +158,12 @@ impl Engine {
         self.state.alarms.waits(thing)
     }
 
+    /// Whether something of that thing is still to be said: it may yet raise an alarm, or has raised one that is to be
+    /// cleared.
+    pub fn owes(&self, thing: &str) -> bool {
+        self.state.alarms.owes(thing)
+    }
+
     /// The thing is gone, and what was remembered of it.
     pub fn forget(&mut self, thing: &str) {
         self.state.things.remove(thing);

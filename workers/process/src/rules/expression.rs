@@ -29,7 +29,7 @@ const STEPS_MAX: usize = 100_000;
 /// Most items of a list or map that an expression is shown; a longer one is absent.
 pub const ITEMS_MAX: usize = 1_000;
 /// Longest window, in microseconds: a week.
-const SPAN_MAX: i64 = 7 * 86_400 * 1_000_000;
+pub const SPAN_MAX: i64 = 7 * 86_400 * 1_000_000;
 /// Functions beside the windows, the operators and `math.…`.
 const FUNCTIONS: [&str; 9] = [
     "size",

@@ -109,6 +109,26 @@ fn a_reading_that_matches_causes_all_that_the_rule_says() {
 }
 
 #[test]
+fn a_command_begins_so_long_after_its_reading_was_stored_and_has_its_priority() {
+    let later = json!({"command": "open", "start": "5s", "expires": "60s", "priority": 9});
+    let mut at_once = engine(&[json!({"name": "air", "when": "t > 30.0", "then": [later]})]);
+    let mut waiting = engine(&[json!({"name": "air", "when": "t > 30.0", "for": "10s", "then": [later]})]);
+    let first = reading("a", 0, &json!({"t": 31}));
+    let mut out = hear(&mut at_once, &first);
+    hear(&mut waiting, &first);
+    waiting.passed("a", at(10), &mut out);
+    // Stored a second after it was measured; the alarm, as if it had been.
+    for (made, start) in out.iter().zip([6, 16]) {
+        let Said::Command(command) = &made.draft.message else {
+            panic!("{made:?}");
+        };
+        assert_eq!((command.priority, command.start), (Some(9), Some(at(start))));
+        assert_eq!(made.draft.expirytime, Some(at(start + 55)));
+    }
+    assert_eq!(out.len(), 2);
+}
+
+#[test]
 fn an_alarm_is_raised_once_and_cleared_once() {
     let mut engine = engine(&[alarm()]);
     let mut said = Vec::new();
