@@ -285,11 +285,15 @@ impl<W: OrderedWorker> Loop<'_, W> {
     async fn publish(&mut self, item: Option<Item>, started: Timestamp, made: Vec<Made<W::Output>>) {
         self.line.outage.succeeded();
         // Over its own road a message has no place among those.
-        let place = match &item {
-            Some(item) => item.arrival.sequence.filter(|_| item.arrival.road == Road::Lane),
-            None => Some(self.handled),
+        let told = self.kept.mark().told;
+        let is_told = match &item {
+            Some(item) => {
+                let place = item.arrival.sequence.filter(|_| item.arrival.road == Road::Lane);
+                place.is_some_and(|place| place <= told)
+            }
+            // What silence brought after a message is known to be told once the next one was acknowledged, not before.
+            None => self.handled < told,
         };
-        let is_told = place.is_some_and(|place| place <= self.kept.mark().told);
         let mut follow = Follow::default();
         let mut first = None;
         for (n, made) in made.into_iter().enumerate() {
