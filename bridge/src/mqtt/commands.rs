@@ -1,6 +1,7 @@
 //! The commands of a session: what it has subscribed to, and what its device has not confirmed yet.
 use super::{
     codec::{Codec, Down, Filter, Out},
+    packets::Packets,
     reason,
 };
 use crate::{
@@ -12,10 +13,7 @@ use crate::{
     uplink::Refusal,
 };
 use bytes::BytesMut;
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    num::NonZeroU16,
-};
+use std::{collections::HashMap, num::NonZeroU16};
 use telltale_nats::Name;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,8 +30,7 @@ pub(super) struct Commands {
     held: HashMap<String, (Name, Hold)>,
     sender: mpsc::Sender<Errand>,
     errands: mpsc::Receiver<Errand>,
-    unconfirmed: HashMap<NonZeroU16, oneshot::Sender<Result<(), String>>>,
-    last: u16,
+    unconfirmed: Packets<oneshot::Sender<Result<(), String>>>,
     window: usize,
 }
 
@@ -76,8 +73,7 @@ impl Commands {
             held: HashMap::new(),
             sender,
             errands,
-            unconfirmed: HashMap::new(),
-            last: 0,
+            unconfirmed: Packets::from(NonZeroU16::MIN),
             window: receive_max.map_or(WINDOW, NonZeroU16::get).into(),
         }
     }
@@ -134,7 +130,10 @@ impl Commands {
     pub(super) fn give(&mut self, errand: Errand, codec: &mut Codec, out: &mut BytesMut) {
         let (id, confirmed) = if errand.confirms {
             let (confirm, confirmed) = oneshot::channel();
-            (Some(self.enter(confirm)), Confirmation::Protocol(confirmed))
+            (
+                Some(self.unconfirmed.enter(confirm)),
+                Confirmation::Protocol(confirmed),
+            )
         } else {
             (None, Confirmation::Never)
         };
@@ -151,7 +150,7 @@ impl Commands {
             Ok(confirmed)
         } else {
             if let Some(id) = id {
-                self.unconfirmed.remove(&id);
+                self.unconfirmed.remove(id);
             }
             Err(NotSent::TooLarge)
         };
@@ -159,22 +158,9 @@ impl Commands {
         let _told = errand.done.send(sent);
     }
 
-    fn enter(&mut self, confirm: oneshot::Sender<Result<(), String>>) -> NonZeroU16 {
-        loop {
-            self.last = self.last.wrapping_add(1);
-            // There are fewer unconfirmed than numbers.
-            if let Some(id) = NonZeroU16::new(self.last)
-                && let Entry::Vacant(free) = self.unconfirmed.entry(id)
-            {
-                free.insert(confirm);
-                return id;
-            }
-        }
-    }
-
     /// The device has confirmed, or refused.
     pub(super) fn confirmed(&mut self, id: NonZeroU16, code: u8) {
-        if let Some(confirm) = self.unconfirmed.remove(&id) {
+        if let Some(confirm) = self.unconfirmed.remove(id) {
             let result = if code < reason::UNSPECIFIED {
                 Ok(())
             } else {

@@ -20,6 +20,7 @@
 pub(crate) mod codec;
 mod commands;
 mod login;
+pub(crate) mod packets;
 mod reason;
 mod registry;
 mod session;

@@ -9,13 +9,13 @@ use crate::{
     intake::Intake,
     keyring::Ticket,
     metrics::Protocol,
-    mqtt::codec::Down,
+    mqtt::{codec::Down, packets::Packets},
     route,
 };
 use bytes::BytesMut;
 use lru::LruCache;
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     num::{NonZeroU16, NonZeroUsize},
     time::Duration,
 };
@@ -34,7 +34,7 @@ const HEARD_FOR: Duration = Duration::from_hours(1);
 /// Commands on their way from the things to the wire.
 const ERRANDS: usize = 16;
 /// The first packet id of a command; below are those of subscriptions.
-const FIRST: u16 = 2;
+const FIRST: NonZeroU16 = NonZeroU16::new(2).expect("two is not zero");
 
 /// When each thing was heard last; kept over connections.
 #[derive(Debug)]
@@ -83,8 +83,7 @@ pub(super) struct Commands {
     wire: mpsc::Sender<Errand>,
     errands: mpsc::Receiver<Errand>,
     /// By packet id, the commands that the broker has not taken yet.
-    unconfirmed: HashMap<NonZeroU16, String>,
-    last: u16,
+    unconfirmed: Packets<String>,
     window: usize,
 }
 
@@ -98,8 +97,7 @@ impl Commands {
             held: HashMap::new(),
             wire,
             errands,
-            unconfirmed: HashMap::new(),
-            last: 0,
+            unconfirmed: Packets::from(FIRST),
             window: 0,
         }
     }
@@ -167,7 +165,7 @@ impl Commands {
 
     /// Writes a command.
     pub(super) fn give(&mut self, errand: Errand, codec: &mut Codec, out: &mut BytesMut) {
-        let id = self.enter(&errand.parcel.id);
+        let id = self.unconfirmed.enter(errand.parcel.id.clone());
         let (topic, answer) = route::topics(&errand.thing, &errand.parcel.name, &errand.parcel.id);
         let command = Down {
             id: Some(id),
@@ -180,29 +178,16 @@ impl Commands {
         let sent = if codec.command(command, out) {
             Ok(Confirmation::Answer)
         } else {
-            self.unconfirmed.remove(&id);
+            self.unconfirmed.remove(id);
             Err(NotSent::TooLarge)
         };
         // The thing is in other hands by now; what its device answers is taken all the same.
         let _told = errand.done.send(sent);
     }
 
-    fn enter(&mut self, command: &str) -> NonZeroU16 {
-        loop {
-            self.last = self.last.checked_add(1).unwrap_or(FIRST).max(FIRST);
-            // There are fewer unconfirmed than numbers.
-            if let Some(id) = NonZeroU16::new(self.last)
-                && let Entry::Vacant(free) = self.unconfirmed.entry(id)
-            {
-                free.insert(command.to_owned());
-                return id;
-            }
-        }
-    }
-
     /// The broker has it, or does not take it. Nobody knows whether any device does.
     pub(super) fn confirmed(&mut self, id: NonZeroU16, code: u8) {
-        if let Some(command) = self.unconfirmed.remove(&id)
+        if let Some(command) = self.unconfirmed.remove(id)
             && code >= 0x80
         {
             self.intake.count_refused(Protocol::MqttClient, "command");

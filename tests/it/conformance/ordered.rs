@@ -63,6 +63,27 @@ async fn killed_five_times_it_answers_as_if_it_never_had_been() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killed_after_it_acknowledged_the_last_message_it_still_says_what_silence_brings() {
+    let world = World::new(Tried::TrialOrdered, 30).await;
+    let process = world.start(&[]);
+    world
+        .give(vec![("t1", "q".into(), vec![("x", 0.5), ("quiet", 5.0)])])
+        .await;
+    world.done(1).await;
+    world.drained().await;
+    let quiet = async || world.count("EVENTS", "event.*.*.quiet").await;
+    assert_eq!(quiet().await, 0, "it is killed before the silence is over");
+    drop(process);
+    let process = world.start(&[]);
+    eventually("the end of the silence", || async {
+        (quiet().await == 1).then_some(())
+    })
+    .await;
+    world.done(1).await;
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_copy_reads_and_another_takes_over_from_where_it_was() {
     let world = World::new(Tried::TrialOrdered, 30).await;
     let first = world.start(&[]);
